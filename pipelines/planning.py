@@ -1,0 +1,197 @@
+"""Planning: one pass over the corpus against the ids in the store, in memory that does not grow with the texts."""
+
+from collections.abc import Iterator
+from hashlib import blake2b
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.dataflow.changes import StoredDocuments
+from pipelines.dataflow.documents import DIGEST_BYTES
+from pipelines.errors import GuardError, SourceError
+from pipelines.graph import Graph
+from pipelines.registry import load
+from pipelines.settings import Settings
+from pipelines.staging import ShardWriter
+
+IDENTITY_BYTES = DIGEST_BYTES // 2
+
+
+class Corpus:
+    """What one pass over the corpus finds out; iterate `changes` to make it."""
+
+    def __init__(self, settings: Settings, graph: Graph, stored: StoredDocuments) -> None:
+        self._settings = settings
+        self._graph = graph
+        self._stored = stored
+        self._new: set[bytes] = set()
+        self.seen = np.zeros(len(stored.digests), bool)
+        """`bool [stored documents]`: which of them the corpus still holds."""
+        self.blank = 0
+        """Rows without a text."""
+        self.questions = QuestionSample(settings.evaluation.max_questions)
+
+    @property
+    def documents(self) -> int:
+        """Distinct documents so far."""
+        return len(self._new) + int((self.seen & self._stored.complete).sum())
+
+    @property
+    def unchanged_passages(self) -> int:
+        """Passages in the store that stay as they are."""
+        kept = self.seen & self._stored.complete
+        return int(kept[self._stored.document_of].sum())
+
+    def changes(self) -> Iterator[pa.Table]:
+        """The documents that the store lacks, batch by batch, each once."""
+        source = self._settings.source
+        for rows in load("sources", source.name).read_rows(source):
+            found = self._graph.values(
+                ["documents", "questions", "blank_rows", "stored_positions"],
+                rows=rows,
+                stored_documents=self._stored,
+            )
+            documents, positions = found["documents"], found["stored_positions"]
+            self.blank += found["blank_rows"]
+            fresh = self._fresh(documents, positions)
+            if source.limit and (room := source.limit - self.documents) <= fresh.sum():
+                last = np.flatnonzero(fresh)[room - 1]
+                documents, positions = documents.slice(0, last + 1), positions[: last + 1]
+                fresh = fresh[: last + 1]
+            asked = found["questions"]
+            kept = documents["document_id"].combine_chunks()
+            self.questions.add(asked.filter(pc.is_in(asked["document_id"], kept)))
+            yield self._noted(documents.filter(pa.array(fresh)), positions[fresh])
+            if source.limit and self.documents >= source.limit:
+                return
+
+    def check(self, live_documents: int | None) -> None:
+        """Raise when the corpus is empty, ambiguous, or shrank by more than the guard allows.
+
+        `live_documents`: how many the live generation holds, when another one is to take its place.
+        """
+        settings = self._settings
+        if not self.documents:
+            where = settings.source.path or settings.source.name
+            found = f"{self.blank} rows, none of them with a text" if self.blank else "no rows"
+            raise SourceError(f"the corpus {where} has {found}: nothing was changed. Check source.columns.text")
+        blank = self.blank / (self.blank + self.documents)
+        if blank > settings.guard.max_quarantined_fraction:
+            raise GuardError(
+                f"{self.blank} rows have no text beside {self.documents} documents that have one ({blank:.1%}): "
+                f"guard.max_quarantined_fraction allows {settings.guard.max_quarantined_fraction:.1%}. "
+                "Mend the corpus, or raise it"
+            )
+        if settings.source.columns.document_id:
+            self._check_identities()
+        gone = self.vanished_fraction()
+        if live_documents:
+            gone = max(gone, 1 - self.documents / live_documents)
+        if gone > settings.guard.max_deleted_fraction:
+            raise GuardError(
+                f"the corpus lacks {gone:.1%} of the documents in the store: "
+                f"guard.max_deleted_fraction allows {settings.guard.max_deleted_fraction:.1%}. Nothing was "
+                "changed. If they are to be deleted, raise it for this run; if this is another corpus, give it "
+                "a collection of its own"
+            )
+
+    def vanished_fraction(self) -> float:
+        """The share of the stored documents of which the corpus holds no version any more."""
+        stored = _identities(self._stored.digests)
+        if not len(stored):
+            return 0.0
+        new = _identities(np.array(list(self._new), f"S{DIGEST_BYTES}"))
+        present = np.union1d(stored[self.seen], new)
+        everything = np.unique(stored)
+        return 1 - float(np.isin(everything, present).mean())
+
+    def _fresh(self, documents: pa.Table, positions: np.ndarray) -> np.ndarray:
+        """`bool`: which documents of the batch this pass has not met before."""
+        met = np.array([digest in self._new for digest in documents["digest"].to_pylist()], bool)
+        stored = positions >= 0
+        met[stored] |= self.seen[positions[stored]]
+        return ~met
+
+    def _noted(self, documents: pa.Table, positions: np.ndarray) -> pa.Table:
+        self.seen[positions[positions >= 0]] = True
+        changed = self._graph.value(
+            "changed_documents",
+            documents=documents,
+            stored_positions=positions,
+            stored_documents=self._stored,
+        )
+        self._new.update(changed["digest"].to_pylist())
+        return changed
+
+    def _check_identities(self) -> None:
+        """Two texts under one id: the second would replace the first on one run, and the first it on the next."""
+        kept = self._stored.digests[self.seen & self._stored.complete]
+        digests = np.concatenate([kept, np.array(list(self._new), f"S{DIGEST_BYTES}")])
+        identities, counts = np.unique(_identities(digests), return_counts=True)
+        suspects = set(identities[counts > 1].tolist())
+        if not suspects:
+            return
+        source, texts = self._settings.source, dict[str, set[bytes]]()
+        for rows in load("sources", source.name).read_rows(source):
+            documents = self._graph.value("documents", rows=rows)
+            for name, digest in zip(documents["document_id"].to_pylist(), documents["digest"].to_pylist(), strict=True):
+                if digest[:IDENTITY_BYTES].rstrip(b"\0") in suspects:
+                    texts.setdefault(name, set()).add(digest)
+        if twice := sorted(name for name, versions in texts.items() if len(versions) > 1):
+            raise SourceError(
+                f"{len(twice)} document ids stand for different texts, e.g. {', '.join(map(repr, twice[:3]))}: "
+                f"ids in column {source.columns.document_id!r} must be unique. Nothing was changed"
+            )
+
+
+class QuestionSample:
+    """A fixed sample of the corpus's questions: those whose ids have the smallest digests (bottom-k sampling).
+
+    It stays nearly the same when the corpus changes a little, so that figures of two runs can be compared.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._keys = np.empty(0, np.uint64)
+        self._rows: pa.Table | None = None
+
+    def add(self, questions: pa.Table) -> None:
+        """Take the questions of a batch."""
+        ids = questions["question_id"].to_pylist()
+        keys = np.array([int.from_bytes(blake2b(i.encode(), digest_size=8).digest()) for i in ids], np.uint64)
+        keys = np.concatenate([self._keys, keys])
+        rows = questions if self._rows is None else pa.concat_tables([self._rows, questions])
+        _, first = np.unique(keys, return_index=True)
+        chosen = first[: self._size]
+        self._keys, self._rows = keys[chosen], rows.take(chosen)
+
+    def table(self) -> pa.Table:
+        """The sample: question_id, question, document_id."""
+        if self._rows is None:
+            return pa.table({name: pa.array([], pa.string()) for name in ("question_id", "question", "document_id")})
+        return self._rows.combine_chunks()
+
+    def digest(self) -> str:
+        """Equal digests are equal samples, relevant documents included."""
+        rows = zip(*(column.to_pylist() for column in self.table().columns), strict=True)
+        return blake2b(repr(list(rows)).encode(), digest_size=8).hexdigest()
+
+
+def staged_passages(changes: Iterator[pa.Table], graph: Graph, writer: ShardWriter | None) -> tuple[int, int]:
+    """Passages and tokens of the changed documents; they wait in the writer's shards if there is one."""
+    passages = tokens = 0
+    for documents in changes:
+        if not documents.num_rows:
+            continue
+        graph.kept("tokenizer")
+        cut = graph.value("passages", changed_documents=documents)
+        passages += cut.num_rows
+        tokens += sum(cut["tokens"].to_pylist())
+        if writer:
+            writer.add(cut)
+    return passages, tokens
+
+
+def _identities(digests: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(digests).view(f"S{IDENTITY_BYTES}").reshape(-1, 2)[:, 0]

@@ -1,0 +1,165 @@
+"""Resolution: layers of settings become one Settings, each value with the layer it came from."""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipelines.errors import SettingsError
+from pipelines.registry import REGISTRIES, unknown
+from pipelines.settings import Settings, home, leaves, marked, value_of
+
+# What the Airflow Variables of the same names, and run params, mean.
+ALIASES = {"embedding_service": "embedding.service", "vector_store": "store.name"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Settings from one place, e.g. `config/squad.toml`; later layers win over earlier ones."""
+
+    name: str
+    values: Mapping[str, Any]
+    base: Path
+    """What the relative paths of this layer start from."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings, and for each dotted key the name of the layer that set it."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def lines(self) -> Iterable[str]:
+        """One line per setting, for a log: key, value, origin."""
+        for key, _ in leaves():
+            yield f"{key} = {json.dumps(value_of(self.settings, key))}  ({self.origins.get(key, 'default')})"
+
+
+def resolve(layers: Sequence[Layer] = ()) -> Resolved:
+    """The settings of a run: defaults < `config/<collection>.toml` < the given layers, in their order.
+
+    Raises SettingsError, naming key, value and layer, when a key is unknown or a value is not valid.
+    """
+    given = [(layer, _flat(layer)) for layer in layers]
+    collection = next((flat["collection"] for _, flat in reversed(given) if "collection" in flat), None)
+    stored = _config_layer(collection or Settings.model_fields["collection"].default)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer, flat in [(stored, _flat(stored)), *given] if stored else given:
+        for key, value in flat.items():
+            values[key] = _absolute(value, layer.base) if key in _LOCATIONS else value
+            origins[key] = layer.name
+    for key in _LOCATIONS - values.keys():
+        values[key] = _absolute(dict(leaves())[key].default, home())
+    try:
+        settings = Settings.model_validate(_nested(values))
+    except ValidationError as error:
+        raise SettingsError(_explanation(error, origins)) from None
+    _check_backends(settings, origins)
+    return Resolved(settings, origins)
+
+
+def assignments(pairs: Iterable[str]) -> dict[str, Any]:
+    """`["source.limit=5"]` as `{"source.limit": "5"}`; lists in JSON; an empty value is null."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise SettingsError(f"--set {pair!r} is not KEY=VALUE: write for example source.limit=500")
+        values[key.strip()] = _parsed(key, value)
+    return values
+
+
+def _parsed(key: str, value: str) -> Any:
+    if value in ("", "null"):
+        return None
+    if not value.startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise SettingsError(f"{key}: {value!r} is not a JSON list: {error}") from None
+
+
+def _config_layer(collection: object) -> Layer | None:
+    path = home() / "config" / f"{collection}.toml"
+    if not path.is_file():
+        return None
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"config/{path.name} is not valid TOML: {error}") from None
+    named = values.setdefault("collection", collection)
+    if named != collection:
+        raise SettingsError(f"config/{path.name} says collection = {named!r}: a collection's file bears its name")
+    return Layer(f"config/{path.name}", values, home())
+
+
+def _flat(layer: Layer) -> dict[str, Any]:
+    """The layer by dotted keys, nested tables and aliases resolved; unknown keys refused."""
+    flat: dict[str, Any] = {}
+
+    def walk(values: Mapping[str, Any], prefix: str) -> None:
+        for name, value in values.items():
+            key = ALIASES.get(prefix + name, prefix + name)
+            if isinstance(value, Mapping) and key in _SECTIONS:
+                walk(value, key + ".")
+            elif key in _KEYS:
+                flat[key] = value
+            elif key in _SECTIONS:
+                raise SettingsError(f"{layer.name}: {key} = {value!r}: wanted a table of settings")
+            else:
+                section = [known for known in _KEYS if prefix and known.startswith(prefix)]
+                problem = unknown("a setting", key, section or [*_TOP, *ALIASES], nearest_of=_KEYS)
+                raise SettingsError(f"{layer.name}: {problem}")
+
+    walk(layer.values, "")
+    return flat
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, name = key.split(".")
+        table = nested
+        for section in sections:
+            table = table.setdefault(section, {})
+        table[name] = value
+    return nested
+
+
+def _absolute(location: Any, base: Path) -> Any:
+    if not isinstance(location, str) or not location or "://" in location:
+        return location
+    return str(base / Path(location).expanduser())
+
+
+def _explanation(error: ValidationError, origins: Mapping[str, str]) -> str:
+    sentences = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"] if part in _PARTS)
+        if not key:
+            sentences.append(problem["msg"].removeprefix("Value error, "))
+            continue
+        wanted = problem["msg"].removeprefix("Input should be ")
+        sentences.append(f"{key} = {problem['input']!r} (from {origins.get(key, 'default')}): wanted {wanted}")
+    return "; ".join(sentences)
+
+
+def _check_backends(settings: Settings, origins: Mapping[str, str]) -> None:
+    for key, registry in marked("registry").items():
+        if (found := value_of(settings, key)) not in REGISTRIES[registry]:
+            problem = unknown(f"one of the {registry}", found, REGISTRIES[registry])
+            raise SettingsError(f"{key} (from {origins.get(key, 'default')}): {problem}")
+
+
+_KEYS = [key for key, _ in leaves()]
+_SECTIONS = {key.rpartition(".")[0] for key in _KEYS} | {key.partition(".")[0] for key in _KEYS if "." in key}
+_TOP = {key if "." not in key else key.partition(".")[0] + ".…" for key in _KEYS}
+_PARTS = {part for key in _KEYS for part in key.split(".")}
+_LOCATIONS = marked("location").keys()

@@ -1,0 +1,14 @@
+"""The bundled sample: a small SQuAD-shaped corpus, for a first look and for tests."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from pipelines.settings import ColumnSettings, SourceSettings, home
+from pipelines.sources.files_source import read_file
+
+
+def read_rows(source: SourceSettings) -> Iterator[pa.RecordBatch]:
+    """The sample as rows. Settings about paths and columns do not apply."""
+    del source
+    return read_file(str(home() / "data" / "sample.json"), ColumnSettings())
