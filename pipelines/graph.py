@@ -73,7 +73,7 @@ def inputs(settings: Settings) -> dict[str, Any]:
         "max_tokens": settings.passages.max_tokens,
         "overlap_tokens": settings.passages.overlap_tokens,
         "metadata_columns": settings.source.columns.metadata,
-        "filter": None,
+        "filter": {},
     }
 
 

@@ -11,6 +11,7 @@ from pipelines.dataflow.changes import StoredDocuments
 from pipelines.dataflow.documents import DIGEST_BYTES
 from pipelines.errors import GuardError, SourceError
 from pipelines.graph import Graph
+from pipelines.progress import Progress
 from pipelines.registry import load
 from pipelines.settings import Settings
 from pipelines.staging import ShardWriter
@@ -46,6 +47,7 @@ class Corpus:
     def changes(self) -> Iterator[pa.Table]:
         """The documents that the store lacks, batch by batch, each once."""
         source = self._settings.source
+        progress = Progress("plan", None, "documents")
         for rows in load("sources", source.name).read_rows(source):
             found = self._graph.values(
                 ["documents", "questions", "blank_rows", "stored_positions"],
@@ -63,6 +65,7 @@ class Corpus:
             kept = documents["document_id"].combine_chunks()
             self.questions.add(asked.filter(pc.is_in(asked["document_id"], kept)))
             yield self._noted(documents.filter(pa.array(fresh)), positions[fresh])
+            progress.add(int(fresh.sum()))
             if source.limit and self.documents >= source.limit:
                 return
 

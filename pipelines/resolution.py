@@ -34,10 +34,14 @@ class Resolved:
     settings: Settings
     origins: Mapping[str, str]
 
+    def all_origins(self) -> Iterable[tuple[str, str]]:
+        """(dotted key, name of the layer that set it) of every setting."""
+        return ((key, self.origins.get(key, "default")) for key, _ in leaves())
+
     def lines(self) -> Iterable[str]:
         """One line per setting, for a log: key, value, origin."""
-        for key, _ in leaves():
-            yield f"{key} = {json.dumps(value_of(self.settings, key))}  ({self.origins.get(key, 'default')})"
+        for key, origin in self.all_origins():
+            yield f"{key} = {json.dumps(value_of(self.settings, key))}  ({origin})"
 
 
 def resolve(layers: Sequence[Layer] = ()) -> Resolved:
@@ -64,13 +68,13 @@ def resolve(layers: Sequence[Layer] = ()) -> Resolved:
     return Resolved(settings, origins)
 
 
-def assignments(pairs: Iterable[str]) -> dict[str, Any]:
+def assignments(pairs: Iterable[str], option: str = "--set") -> dict[str, Any]:
     """`["source.limit=5"]` as `{"source.limit": "5"}`; lists in JSON; an empty value is null."""
     values: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
-            raise SettingsError(f"--set {pair!r} is not KEY=VALUE: write for example source.limit=500")
+            raise SettingsError(f"{option} {pair!r} is not KEY=VALUE: write for example source.limit=500")
         values[key.strip()] = _parsed(key, value)
     return values
 

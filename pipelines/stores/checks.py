@@ -1,7 +1,6 @@
 """Checks that every store makes before it calls its service."""
 
 import re
-from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -51,12 +50,12 @@ def distinct_records(records: pa.Table, dimension: int, generation: str) -> pa.T
     return records.take(sorted(first.values()))
 
 
-def checked_filter(filter: Mapping[str, str] | None, columns: list[str]) -> dict[str, str]:
+def checked_filter(filter: dict[str, str], columns: list[str]) -> dict[str, str]:
     """The filter, its names checked against the stored columns, so that none can carry a query's syntax."""
-    for name in filter or {}:
+    for name in filter:
         if name not in columns or not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise StoreError(f"there is no stored column {name!r} to filter by: choose from {', '.join(columns)}")
-    return dict(filter or {})
+    return filter
 
 
 def refuse_other(generation: str, what: str, found: object, wanted: object) -> None:

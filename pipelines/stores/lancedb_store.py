@@ -6,7 +6,7 @@ before it: compare-and-set.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -142,7 +142,7 @@ def matches(
     query_vectors: np.ndarray,
     top_k: int,
     metric: str,
-    filter: Mapping[str, str] | None,
+    filter: dict[str, str],
 ) -> pa.Table:
     """The nearest rows of each query, as `stores.checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
     if not len(query_vectors):

@@ -1,0 +1,169 @@
+"""The command line: `python -m pipelines`. Results go to stdout, progress and logs to stderr.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or settings.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pipelines.resolution import Resolved
+
+app = typer.Typer(
+    help="Keep a vector index in step with a corpus.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. source.limit=500.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+@app.command()
+def ingest(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Plan, embed, write, index, evaluate and promote, in this process."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from pipelines import runs, terminal
+
+        with terminal.shown_progress():
+            report = runs.ingest(resolved.settings)
+        _print(report, as_json, terminal.show_report)
+
+
+@app.command()
+def plan(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Say what an ingest would change, and what it would cost; write nothing."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from pipelines import report, steps, terminal
+
+        with terminal.shown_progress():
+            planned = steps.plan(resolved.settings, "dry-run", dry_run=True)
+        _print(report.plan_report(planned), as_json, terminal.show_plan)
+
+
+@app.command()
+def search(
+    question: str,
+    top_k: Annotated[int, typer.Option(min=1, help="How many passages.")] = 5,
+    filters: Annotated[
+        list[str] | None, typer.Option("--filter", metavar="COLUMN=VALUE", help="Only passages with this value.")
+    ] = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search the live generation."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from pipelines import resolution, searching, terminal
+
+        chosen = {name: str(value) for name, value in resolution.assignments(filters or [], "--filter").items()}
+        found = searching.search(resolved.settings, question, top_k, chosen)
+        result = {"collection": resolved.settings.collection, "question": question, "matches": found}
+        _print(result, as_json, lambda _, console: terminal.show_matches(question, found, console))
+
+
+@app.command()
+def evaluate(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Measure the live generation on the corpus's own questions."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from pipelines import searching, terminal
+
+        with terminal.shown_progress():
+            measured = searching.measure(resolved.settings)
+        _print(measured, as_json, terminal.show_metrics)
+
+
+@app.command()
+def generations(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """List the collection's generations."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from pipelines import catalog, terminal
+
+        listed = {"collection": resolved.settings.collection, "generations": catalog.generations(resolved.settings)}
+        _print(listed, as_json, terminal.show_generations)
+
+
+@app.command()
+def promote(generation: str, assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Make a generation live."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from pipelines import catalog, terminal
+
+        moved = catalog.promote_generation(resolved.settings, generation)
+        _print(vars(moved), as_json, terminal.show_promotion)
+
+
+@app.command()
+def rollback(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Make the generation live that was live before."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from pipelines import catalog, terminal
+
+        moved = catalog.rollback(resolved.settings)
+        _print(vars(moved), as_json, terminal.show_promotion)
+
+
+@app.command()
+def config(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Show every setting, and where its value comes from."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from pipelines import terminal
+
+        shown = {"settings": resolved.settings.model_dump(mode="json"), "origins": dict(resolved.all_origins())}
+        _print(shown, as_json, lambda _, console: terminal.show_lines(resolved.lines(), console))
+
+
+@app.command()
+def graph(file: Path, assignments: Assignments = None) -> None:
+    """Draw the Hamilton graph of the configured backends into FILE (.svg, .png or .pdf)."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from pipelines import graph as graphs
+
+        graphs.draw(resolved.settings, file)
+        typer.echo(f"{file} shows the graph", err=True)
+
+
+def _resolved(assignments: list[str] | None) -> "Resolved":
+    from pipelines import resolution
+
+    given = resolution.Layer("--set", resolution.assignments(assignments or []), Path.cwd())
+    return resolution.resolve([given])
+
+
+def _print(result: dict[str, Any], as_json: bool, show: Any) -> None:
+    if as_json:
+        json.dump(result, sys.stdout, ensure_ascii=False)
+        sys.stdout.write("\n")
+        return
+    from rich.console import Console
+
+    show(result, Console())
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what Squadron refuses into one line on stderr and an exit code."""
+    from pipelines.errors import SettingsError, SquadronError
+
+    try:
+        yield
+    except SquadronError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from error
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m pipelines")

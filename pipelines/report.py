@@ -1,0 +1,78 @@
+"""Report: what a run did, as one plain object; the same for the command line and the DAG."""
+
+from typing import Any
+
+from pipelines.catalog import Promotion
+from pipelines.steps import Evaluation, Finished, Ingested, Plan
+
+METRIC_NAMES = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr_at_10", "ndcg_at_10")
+
+
+def run_report(
+    plan: Plan, ingested: Ingested, finished: Finished, evaluation: Evaluation, promotion: Promotion
+) -> dict[str, Any]:
+    """The report of a whole run.
+
+    `counts` are of passages, but for `documents` and `quarantined` (rows that could not be embedded);
+    unchanged + embedded + cached = passages. `seconds` are per stage; those of `ingest` are summed over
+    shards. `metrics` are null for a corpus without questions. `cost` is in US dollars.
+    """
+    seconds = {
+        "plan": plan.seconds,
+        "ingest": ingested.seconds,
+        "finish": finished.seconds,
+        "evaluate": evaluation.seconds,
+        "promote": promotion.seconds,
+    }
+    return {
+        "run_id": plan.run_id,
+        "collection": plan.collection,
+        "generation": plan.generation,
+        "live": promotion.live,
+        "previous": promotion.previous,
+        "promoted": promotion.promoted,
+        "held": promotion.held,
+        "collected": promotion.collected,
+        "counts": {
+            "documents": plan.documents,
+            "passages": plan.passages,
+            "unchanged": plan.unchanged,
+            "embedded": ingested.embedded,
+            "cached": ingested.cached,
+            "written": ingested.written,
+            "deleted": finished.deleted,
+            "quarantined": plan.quarantined,
+        },
+        "metrics": {name: evaluation.metrics.get(name) for name in METRIC_NAMES},
+        "questions": evaluation.questions,
+        "reused": evaluation.reused,
+        "example_question": plan.example_question,
+        "seconds": {stage: round(taken, 3) for stage, taken in seconds.items()},
+        "passages_per_second": round(ingested.embedded / ingested.seconds, 1) if ingested.embedded else None,
+        "tokens": ingested.tokens,
+        "cost": 0.0,
+        "device": ingested.device,
+        "index": finished.index,
+        "vector_space": plan.vector_space,
+    }
+
+
+def plan_report(plan: Plan) -> dict[str, Any]:
+    """What a run would do."""
+    return {
+        "collection": plan.collection,
+        "generation": plan.generation,
+        "live": plan.live,
+        "counts": {
+            "documents": plan.documents,
+            "passages": plan.passages,
+            "unchanged": plan.unchanged,
+            "to_embed": plan.to_embed,
+            "to_delete": plan.deleted,
+            "quarantined": plan.quarantined,
+        },
+        "tokens": plan.tokens,
+        "cost": 0.0,
+        "vector_space": plan.vector_space,
+        "seconds": {"plan": round(plan.seconds, 3)},
+    }

@@ -1,0 +1,91 @@
+"""Searching: questions to the live generation, and how well it answers the corpus's own."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.catalog import read_catalog, shared_graph
+from pipelines.dataflow.evaluation import PASSAGES_SEARCHED
+from pipelines.errors import StoreError
+from pipelines.graph import Graph
+from pipelines.planning import Corpus
+from pipelines.progress import Progress
+from pipelines.settings import Settings
+
+log = logging.getLogger(__name__)
+
+QUESTIONS_PER_CALL = 64
+
+
+def search(
+    settings: Settings, question: str, top_k: int = 10, filter: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """The passages of the live generation nearest to the question: rank, passage_id, document_id, title, text, score.
+
+    The question is embedded as that generation's passages were, whatever the settings say now.
+    """
+    if not question.strip():
+        raise StoreError("the question is empty: say what to search for")
+    graph, generation = _live_graph(settings)
+    found = _matches(graph, generation, [question], top_k, filter)
+    return [
+        {"rank": row["rank"], "passage_id": row["id"]}
+        | {name: row[name] for name in ("document_id", "title", "text", "score")}
+        for row in found.to_pylist()
+    ]
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """Evaluate the live generation now, on the questions of the configured corpus; changes nothing."""
+    graph, generation = _live_graph(settings)
+    corpus = Corpus(settings, graph, graph.value("stored_documents", stored_ids=[]))
+    for _ in corpus.changes():
+        pass
+    questions = corpus.questions.table()
+    return {
+        "collection": settings.collection,
+        "generation": generation,
+        "questions": questions.num_rows,
+        "metrics": measured(graph, generation, questions),
+    }
+
+
+def measured(graph: Graph, generation: str, questions: pa.Table) -> dict[str, float]:
+    if not questions.num_rows:
+        log.info("the corpus has no questions: %s is not measured", generation)
+        return {}
+    found = _matches(graph, generation, questions["question"].to_pylist(), PASSAGES_SEARCHED)
+    return graph.value("metrics", questions=questions, matches=found)
+
+
+def _matches(
+    graph: Graph, generation: str, questions: list[str], top_k: int, filter: dict[str, str] | None = None
+) -> pa.Table:
+    graph.kept("model")
+    progress = Progress("evaluate", len(questions), "questions") if len(questions) > 1 else None
+    vectors = []
+    for start in range(0, len(questions), QUESTIONS_PER_CALL):
+        asked = questions[start : start + QUESTIONS_PER_CALL]
+        vectors.append(graph.value("query_vectors", query_texts=asked))
+        if progress:
+            progress.add(len(asked))
+    collection = graph.value("collection", generation=generation, metadata_columns=())
+    return graph.value(
+        "matches", collection=collection, query_vectors=np.concatenate(vectors), top_k=top_k, filter=filter or {}
+    )
+
+
+def _live_graph(settings: Settings) -> tuple[Graph, str]:
+    """The graph that embeds as the live generation was embedded, and that generation's name."""
+    existing, live = read_catalog(shared_graph(settings))
+    if live is None or live not in existing:
+        raise StoreError(
+            f"collection {settings.collection!r} has no live generation in {settings.store.name}: ingest first"
+        )
+    stored = existing[live]["settings"]
+    plain = settings.model_dump()
+    for section, values in stored.items():
+        plain[section] = plain[section] | values
+    return shared_graph(Settings.model_validate(plain)), live

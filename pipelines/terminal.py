@@ -1,0 +1,154 @@
+"""Terminal: what a person at a terminal sees of a run; all of it goes to stderr, but for results."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+METRICS = {
+    "recall_at_1": "recall@1",
+    "recall_at_5": "recall@5",
+    "recall_at_10": "recall@10",
+    "mrr_at_10": "MRR@10",
+    "ndcg_at_10": "nDCG@10",
+}
+
+
+@contextmanager
+def shown_progress() -> Iterator[None]:
+    """Show logs and the progress of stages on stderr: bars on a terminal, a line now and then elsewhere."""
+    console = Console(stderr=True)
+    pipelines, stages = logging.getLogger("pipelines"), logging.getLogger("pipelines.progress")
+    handler: logging.Handler = logging.StreamHandler()
+    bars = Progress(
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    drawing = _Bars(bars) if console.is_terminal else handler
+    pipelines.addHandler(handler)
+    pipelines.setLevel(logging.WARNING if console.is_terminal else logging.INFO)
+    stages.addHandler(drawing)
+    stages.setLevel(logging.DEBUG if console.is_terminal else logging.INFO)
+    stages.propagate = False
+    try:
+        with bars:
+            yield
+    finally:
+        pipelines.removeHandler(handler)
+        stages.removeHandler(drawing)
+        stages.propagate = True
+
+
+def show_report(report: dict[str, Any], console: Console) -> None:
+    """Print the report of a run for a person."""
+    counts, seconds = report["counts"], report["seconds"]
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    counted = [f"{counts[name]:,} {name}" for name in ("documents", "passages", "unchanged")]
+    table.add_row("corpus", ", ".join(counted) + _unless_zero(counts, "quarantined"))
+    changed = [f"{counts[name]:,} {name}" for name in ("embedded", "cached", "written", "deleted")]
+    table.add_row("changed", ", ".join(changed))
+    table.add_row("seconds", ", ".join(f"{stage} {taken:.1f}" for stage, taken in seconds.items()))
+    if report["passages_per_second"]:
+        speed = f"{report['passages_per_second']:,.1f} passages/s on {report['device']}, {report['tokens']:,} tokens"
+        table.add_row("speed", f"{speed}, {report['cost']:.2f} USD")
+    figures = [f"{label} {report['metrics'][name]:.3f}" for name, label in METRICS.items() if report["metrics"][name]]
+    asked = f" on {report['questions']:,} of the corpus's questions" if figures else "the corpus has no questions"
+    table.add_row("quality", ", ".join(figures) + asked + (", as measured before" if report["reused"] else ""))
+    table.add_row("index", report["index"])
+    table.add_row("live", f"[bold]{report['live']}[/bold] in {report['collection']}" + _moved(report))
+    console.print(table)
+    for name in report["collected"]:
+        console.print(f"[dim]{name} was dropped (retention.generations)[/dim]")
+    if report["held"]:
+        console.print(f"[yellow]not promoted:[/yellow] {report['held']}")
+
+
+def show_matches(question: str, matches: list[dict[str, Any]], console: Console, width: int = 160) -> None:
+    """Print what a search found."""
+    console.print(f"[bold]{question}[/bold]", highlight=False)
+    for match in matches:
+        text = " ".join(match["text"].split())
+        shortened = text if len(text) <= width else text[: width - 1] + "…"
+        line = f"{match['rank']:>3}  {match['score']:.3f}  {match['title']}: {shortened}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_plan(report: dict[str, Any], console: Console) -> None:
+    """Print what an ingest would do."""
+    counts = report["counts"]
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("corpus", f"{counts['documents']:,} documents, {counts['passages']:,} passages")
+    todo = f"{counts['to_embed']:,} to embed and write, {counts['to_delete']:,} to delete"
+    table.add_row("changes", f"{todo}, {counts['unchanged']:,} unchanged{_unless_zero(counts, 'quarantined')}")
+    table.add_row("cost", f"{report['tokens']:,} tokens, {report['cost']:.2f} USD")
+    new = "synced in place" if report["generation"] == report["live"] else f"built beside {report['live']}"
+    table.add_row("generation", f"{report['generation']}, {new}")
+    console.print(table)
+
+
+def show_metrics(measured: dict[str, Any], console: Console) -> None:
+    """Print how well a generation answers."""
+    figures = [f"{METRICS[name]} {figure:.3f}" for name, figure in measured["metrics"].items()]
+    console.print(f"{measured['generation']}: {', '.join(figures)} on {measured['questions']:,} questions")
+
+
+def show_generations(listed: dict[str, Any], console: Console) -> None:
+    """Print the generations of a collection."""
+    table = Table("generation", "", "rows", "recall@10", "created", "vectors")
+    for row in listed["generations"]:
+        recall = row.get("metrics", {}).get("recall_at_10")
+        space = ", ".join(f"{name}={value}" for name, value in row.get("vector_space", {}).items() if value)
+        state = "live" if row["live"] else "rolled back" if row.get("rolled_back_at") else ""
+        table.add_row(
+            *(row["generation"], state, f"{row.get('rows', 0):,}"),
+            *("" if recall is None else f"{recall:.3f}", row.get("created_at", ""), space),
+        )
+    console.print(table)
+
+
+def show_promotion(moved: dict[str, Any], console: Console) -> None:
+    """Print which generation is live now."""
+    after = f"; {moved['previous']} was before" if moved["previous"] else ""
+    console.print(f"{moved['live']} is live{after}{'; ' + moved['held'] if moved['held'] else ''}")
+
+
+def show_lines(lines: Iterable[str], console: Console) -> None:
+    """Print lines as they are."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Bars(logging.Handler):
+    """Draws the debug records of `pipelines.progress`, a bar for each stage."""
+
+    def __init__(self, bars: Progress) -> None:
+        super().__init__(logging.DEBUG)
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stage, done = vars(record)["stage"], vars(record)["done"]
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=vars(record)["total"], unit="", rate="")
+        rate = record.getMessage().rpartition(", ")[2] if done else ""
+        self._bars.update(self._tasks[stage], completed=done, unit=vars(record)["unit"], rate=rate)
+
+
+def _unless_zero(counts: dict[str, int], name: str) -> str:
+    return f", {counts[name]:,} {name}" if counts[name] else ""
+
+
+def _moved(report: dict[str, Any]) -> str:
+    if not report["promoted"]:
+        return ""
+    return f", promoted; {report['previous']} before it" if report["previous"] else ", promoted"
