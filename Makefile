@@ -1,0 +1,71 @@
+# make help lists the targets. Everything is kept in .venv/ and .squadron/, below this folder.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export AIRFLOW_HOME ?= $(CURDIR)/.squadron/airflow
+export AIRFLOW__CORE__DAGS_FOLDER = $(CURDIR)/dags
+export AIRFLOW__CORE__PLUGINS_FOLDER = $(CURDIR)/plugins
+export AIRFLOW__CORE__LOAD_EXAMPLES = False
+DATABASE := $(AIRFLOW_HOME)/.migrated
+PORT ?= 8080
+
+# What the variables of a command line mean as settings: make ingest SOURCE=path.parquet LIMIT=500
+settings = $(if $(SOURCE),--set source.name=files --set source.path=$(SOURCE)) \
+	$(if $(LIMIT),--set source.limit=$(LIMIT)) \
+	$(if $(COLLECTION),--set collection=$(COLLECTION)) \
+	$(if $(EMBEDDING),--set embedding.service=$(EMBEDDING)) \
+	$(if $(STORE),--set store.name=$(STORE)) \
+	$(foreach pair,$(SET),--set $(pair))
+
+.DEFAULT_GOAL := help
+.PHONY: help install ingest search airflow test lint lock clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@echo
+	@echo "  make ingest takes SOURCE=path LIMIT=n COLLECTION=name EMBEDDING=service STORE=name SET=\"key=value ...\""
+
+install: $(INSTALLED) ## Create the virtual environment with everything in requirements.txt
+
+ingest: $(INSTALLED) $(DATABASE) ## Run the DAG once in this process: SQuAD (or SOURCE=...) into the vector store
+	@$(BIN)/python dags $(settings)
+
+search: $(INSTALLED) ## Ask the live generation: make search Q="your question"
+	@$(BIN)/python -m pipelines search "$(Q)" $(settings)
+
+airflow: $(INSTALLED) ## Start a local Airflow with its UI and the DAG; Ctrl-C stops it (PORT=8080)
+	@BIN=$(BIN) PORT=$(PORT) sh .ci/airflow
+
+test: $(INSTALLED) ## Run all tests
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(INSTALLED) ## Check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+lock: $(INSTALLED) ## Make requirements.txt anew from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --python-version 3.11 --extra airflow --extra dev pyproject.toml \
+		--no-header --output-file requirements.txt $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
+	@sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/; /^--find-links/d' requirements.txt
+
+clean: ## Remove the virtual environment; indexes and runs in .squadron/ stay
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Squadron needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Say: make PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "The venv module is missing: apt-get install python3-venv"; exit 1; }
+	@echo "Installing requirements.txt into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.txt)"
+	@# uv takes seconds where pip takes minutes; where uv cannot reach an index that pip is set up for, pip does it.
+	@UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.txt || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(DATABASE): $(INSTALLED)
+	@mkdir -p $(AIRFLOW_HOME)
+	@$(BIN)/airflow db migrate > $(AIRFLOW_HOME)/migrate.log 2>&1 || { cat $(AIRFLOW_HOME)/migrate.log; exit 1; }
+	@touch $@

@@ -1,0 +1,143 @@
+"""Runs the DAG `vector_ingest` once, in this process, and shows it: `python dags [--set KEY=VALUE]...`.
+
+For a first look and for the Makefile: the same DAG, tasks, Variables and Connections as under a scheduler, by
+Airflow's own `dag.test()`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+AIRFLOW_SETTINGS = {
+    "AIRFLOW_HOME": str(ROOT / ".squadron" / "airflow"),
+    "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL",
+}
+HUB_TIMEOUT_SECONDS = 5
+
+
+def main() -> int:
+    """Run the DAG, print what it did and what a search finds; 0 done, 1 failed, 2 bad settings."""
+    parser = argparse.ArgumentParser(prog="python dags", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    arguments = parser.parse_args()
+    for name, value in AIRFLOW_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from pipelines.errors import SettingsError, SquadronError
+
+    try:
+        conf = _run_conf(arguments.set)
+        report = _dag_run(conf)
+        if arguments.json:
+            print(json.dumps(report, ensure_ascii=False))
+        else:
+            _show(report, conf)
+    except SquadronError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, SettingsError) else 1
+    return 0
+
+
+def _run_conf(pairs: list[str]) -> dict[str, Any]:
+    """The run's conf; wrong settings are refused here, before Airflow starts."""
+    from pipelines.resolution import Layer, assignments, resolve
+    from pipelines.settings import marked, value_of
+
+    given = assignments(pairs)
+    settings = resolve([Layer("--set", given, Path.cwd())]).settings
+    conf = {key: value for key, value in given.items() if value is not None}
+    conf |= {key: value_of(settings, key) for key in marked("location") if key in conf}
+    if settings.source.name == "squad" and not settings.source.path and not _hub_answers():
+        _warn(
+            "The Hugging Face Hub cannot be reached, so SQuAD cannot be downloaded: the bundled sample is ingested "
+            "instead, into a collection of its own. To ingest a file: make ingest SOURCE=path.parquet"
+        )
+        conf |= {"collection": "sample", "source.name": "sample"}
+    return conf
+
+
+def _hub_answers() -> bool:
+    """Whether the hub answers, or the data set is in the local cache anyway."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache("rajpurkar/squad", "README.md", repo_type="dataset"), str):
+        return True
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        request = f"{constants.ENDPOINT}/api/datasets/rajpurkar/squad"
+        with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS):  # noqa: S310 - the hub's own address
+            return True
+    except urllib.error.HTTPError:
+        return True  # it answers; if it refuses, the source says why
+    except OSError:
+        return False
+
+
+def _dag_run(conf: dict[str, Any]) -> dict[str, Any]:
+    """The report of a run of the DAG. Raises what the first task that failed raised."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    from pipelines.terminal import shown_progress
+
+    sys.path.insert(0, str(ROOT / "dags"))
+    from vector_ingest import vector_ingest_dag
+
+    failures: list[BaseException] = []
+    for task in vector_ingest_dag.tasks:
+        _without_retries(task, failures)
+    logging.getLogger("pipelines.dag").setLevel(logging.WARNING)  # all the settings: for a task's log
+    with shown_progress():
+        run = vector_ingest_dag.test(run_conf=conf)
+    if failures:
+        raise failures[0]
+    with create_session() as session:
+        query = XComModel.get_many(run_id=run.run_id, key="return_value", task_ids="promote")
+        return XComModel.deserialize_value(session.scalars(query).one())
+
+
+def _without_retries(task: Any, failures: list[BaseException]) -> None:
+    """A person is waiting: say at once what is wrong."""
+    options = getattr(task, "partial_kwargs", None)
+    remember = [lambda context: failures.append(context["exception"])]
+    if options is None:
+        task.retries, task.on_failure_callback = 0, remember
+    else:
+        options |= {"retries": 0, "on_failure_callback": remember}
+
+
+def _show(report: dict[str, Any], conf: dict[str, Any]) -> None:
+    """Print the report, and the answer of one search."""
+    from rich.console import Console
+
+    from pipelines import searching, terminal
+    from pipelines.resolution import Layer, resolve
+
+    console = Console()
+    terminal.show_report(report, console)
+    if report["example_question"]:
+        settings = resolve([Layer("run", conf, ROOT)]).settings
+        console.print("\n[dim]one search:[/dim]")
+        found = searching.search(settings, report["example_question"], top_k=3)
+        terminal.show_matches(report["example_question"], found, console)
+
+
+def _warn(message: str) -> None:
+    print(f"\033[33m{message}\033[0m" if sys.stderr.isatty() else message, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""Keeps a vector index in step with a corpus: resolve, plan, ingest, finish, evaluate, promote."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import asdict, replace
+from datetime import timedelta
+from typing import Any
+
+from airflow.exceptions import AirflowNotFoundException
+from airflow.sdk import (
+    BaseHook,
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+    Variable,
+    dag,
+    get_current_context,
+    task,
+)
+
+from pipelines.credentials import wanted
+from pipelines.errors import GateError, GuardError, SettingsError, SourceError
+from pipelines.form import form_fields
+from pipelines.resolution import ALIASES, Layer, resolve
+from pipelines.settings import Settings, home
+
+log = logging.getLogger("pipelines.dag")
+
+VARIABLE = "vector_ingest"
+CONFIG = resolve().settings  # config/squad.toml over the defaults: for the schedule and the form
+# Trying again cannot help against these; all else (a service or a disk that failed) is tried again.
+REFUSALS = [SettingsError, SourceError, GuardError, GateError]
+
+
+@dag(
+    dag_id="vector_ingest",
+    description="Load a corpus, embed what changed, write it to the vector store, measure it, make it live.",
+    doc_md=__doc__,
+    schedule=CONFIG.schedule,
+    catchup=False,
+    max_active_runs=1,
+    tags=["squadron", "embeddings", "vector store"],
+    params={key: Param(None, **field) for key, field in form_fields(CONFIG).items()},
+    default_args={
+        "owner": "squadron",
+        "retries": 2,
+        "retry_delay": timedelta(seconds=30),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=15),
+        "retry_policy": ExceptionRetryPolicy(rules=[RetryRule(exception=REFUSALS, action=RetryAction.FAIL)]),
+        "execution_timeout": timedelta(hours=12),
+    },
+)
+def vector_ingest() -> None:
+    """The DAG: thin tasks around `pipelines.steps`."""
+
+    @task(task_id="resolve")
+    def resolve_settings() -> str:
+        """`config/` < Airflow Variables < run params, once for the whole run."""
+        resolved = resolve([*_variable_layers(), _param_layer()])
+        log.info("settings of this run:\n%s", "\n".join(resolved.lines()))
+        return resolved.settings.model_dump_json()
+
+    @task
+    def plan(settings: str) -> list[dict[str, Any]]:
+        """Compare the corpus with the store; the shards of work. The plan itself is the XCom `plan`."""
+        from pipelines import steps
+
+        context = get_current_context()
+        made = steps.plan(_prepared(settings), context["run_id"])
+        context["ti"].xcom_push(key="plan", value=asdict(replace(made, shards=[])))
+        return [asdict(shard) for shard in made.shards]
+
+    @task(map_index_template="{{ shard_name }}", multiple_outputs=False)
+    def ingest(settings: str, plan: dict[str, Any], shard: dict[str, Any]) -> dict[str, Any]:
+        """Embed the passages of one shard and write them."""
+        from pipelines import staging, steps
+
+        context: Any = get_current_context()
+        context["shard_name"] = f"shard {shard['number'] + 1}: {shard['passages']:,} passages"
+        return asdict(steps.ingest_shard(_prepared(settings), steps.Plan(**plan), staging.Shard(**shard)))
+
+    @task(trigger_rule="none_failed", multiple_outputs=False)
+    def finish(settings: str, plan: dict[str, Any]) -> dict[str, Any]:
+        """Delete what left the corpus, build the index, count the rows."""
+        from pipelines import steps
+
+        return asdict(steps.finish(_prepared(settings), steps.Plan(**plan)))
+
+    @task(multiple_outputs=False)
+    def evaluate(settings: str, plan: dict[str, Any]) -> dict[str, Any]:
+        """Ask the generation the corpus's own questions."""
+        from pipelines import steps
+
+        return asdict(steps.evaluate(_prepared(settings), steps.Plan(**plan)))
+
+    @task(trigger_rule="none_failed", multiple_outputs=False)
+    def promote(
+        settings: str,
+        plan: dict[str, Any],
+        ingested: list[dict[str, Any]] | None,
+        finished: dict[str, Any],
+        evaluation: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Make the generation live if it is good enough; the report of the run."""
+        from pipelines import report, steps
+
+        made, measured = steps.Plan(**plan), steps.Evaluation(**evaluation)
+        promotion = steps.promote(_prepared(settings), made, measured)
+        shards = sum((steps.Ingested(**shard) for shard in (ingested or [])[:]), steps.Ingested())
+        return report.run_report(made, shards, steps.Finished(**finished), measured, promotion)
+
+    settings = resolve_settings()
+    shards = plan(settings)
+    planned = shards["plan"]
+    ingested = ingest.partial(settings=settings, plan=planned).expand(shard=shards)
+    finished = finish(settings, planned)
+    evaluation = evaluate(settings, planned)
+    ingested >> finished >> evaluation
+    promote(settings, planned, ingested, finished, evaluation)
+
+
+def _variable_layers() -> list[Layer]:
+    """Variable `vector_ingest` (JSON of settings), then the two that swap backends."""
+    try:
+        values = Variable.get(VARIABLE, default=None, deserialize_json=True)
+    except ValueError as error:
+        raise SettingsError(f"Airflow Variable {VARIABLE!r} is not JSON: {error}") from error
+    if values is not None and not isinstance(values, dict):
+        raise SettingsError(f"Airflow Variable {VARIABLE!r} is {values!r}: wanted a JSON object of settings")
+    layers = [Layer(f"Variable {VARIABLE}", values or {}, home())]
+    for name in ALIASES:
+        if value := Variable.get(name, default=None):
+            layers.append(Layer(f"Variable {name}", {name: value.strip()}, home()))
+    return layers
+
+
+def _param_layer() -> Layer:
+    """The run's params that have a value; null inherits."""
+    context = get_current_context()
+    given = {**context["params"], **(context["dag_run"].conf or {})}
+    return Layer("run params", {key: value for key, value in given.items() if value is not None}, home())
+
+
+def _prepared(settings: str) -> Settings:
+    """The run's settings, after the secrets of its backends were put where their clients look for them."""
+    resolved = Settings.model_validate_json(settings)
+    for credential in wanted(resolved):
+        try:
+            connection = BaseHook.get_connection(credential.connection)
+        except AirflowNotFoundException:
+            continue  # then the environment has it, or the client says what is missing
+        if connection.password:
+            os.environ[credential.variable] = connection.password
+    return resolved
+
+
+vector_ingest_dag = vector_ingest()

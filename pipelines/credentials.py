@@ -1,0 +1,31 @@
+"""Credentials: which secret each backend wants, by the name its own client library reads.
+
+Secrets live in the environment, or in Airflow Connections, from which the DAG's tasks put them there. They are
+never settings.
+"""
+
+from dataclasses import dataclass
+
+from pipelines.settings import Settings
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A secret: the environment variable that holds it, and the Airflow Connection that may."""
+
+    variable: str
+    connection: str
+
+
+CREDENTIALS = {
+    "openai": Credential("OPENAI_API_KEY", "openai_default"),
+    "cohere": Credential("CO_API_KEY", "cohere_default"),
+    "pinecone": Credential("PINECONE_API_KEY", "pinecone_default"),
+    "weaviate": Credential("WEAVIATE_API_KEY", "weaviate_default"),
+}
+
+
+def wanted(settings: Settings) -> list[Credential]:
+    """The credentials of the configured backends."""
+    backends = (settings.embedding.service, settings.store.name)
+    return [CREDENTIALS[name] for name in backends if name in CREDENTIALS]

@@ -1,0 +1,150 @@
+"""A real Airflow on this machine: api-server, scheduler and dag-processor on SQLite, spoken to over REST."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("api-server", "scheduler", "dag-processor")
+
+
+def airflow_environment(home: Path) -> dict[str, str]:
+    """The environment of an Airflow whose files are below `home`."""
+    port = _free_port()
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,operator:op",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "of-this-test-alone-and-long-enough-for-hs512-which-wants-64-bytes!",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+def run_airflow(environment: dict[str, str], *arguments: str) -> str:
+    """The output of one `airflow` command."""
+    done = subprocess.run(["airflow", *arguments], env=environment, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+class LocalAirflow:
+    """The running parts, as a context manager."""
+
+    def __init__(self, home: Path) -> None:
+        self._environment = airflow_environment(home)
+        self._address = self._environment["AIRFLOW__API__BASE_URL"]
+        self._logs = home / "parts"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._token = ""
+
+    def __enter__(self) -> "LocalAirflow":
+        run_airflow(self._environment, "db", "migrate")
+        self._logs.mkdir()
+        for part in PARTS:
+            log = (self._logs / f"{part}.log").open("wb")
+            command = ["airflow", part]
+            self._processes.append(
+                subprocess.Popen(command, env=self._environment, stdout=log, stderr=log, start_new_session=True)
+            )
+        self._wait(self._healthy, 180, "Airflow to be healthy")
+        self._token = self._login("operator")
+        self._wait(lambda: self.get("dags/vector_ingest")["is_paused"] is False, 60, "the DAG to be there")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            os.killpg(process.pid, 15)
+        for process in self._processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, 9)
+                process.wait()
+
+    def get(self, path: str) -> Any:
+        """The answer of the REST API to a GET."""
+        return self._call("GET", f"api/v2/{path}")
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The answer of the REST API to a POST."""
+        return self._call("POST", f"api/v2/{path}", body)
+
+    def set_variable(self, key: str, value: str) -> None:
+        """Set an Airflow Variable as an administrator does."""
+        run_airflow(self._environment, "variables", "set", key, value)
+
+    def run_dag(self, dag: str, conf: dict[str, Any], timeout_seconds: float = 300) -> tuple[str, str]:
+        """Trigger a DAG and wait: (run id, state)."""
+        run = self.post(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
+        path = f"dags/{dag}/dagRuns/{run}"
+        self._wait(lambda: self.get(path)["state"] in ("success", "failed"), timeout_seconds, f"{dag} to end")
+        return run, self.get(path)["state"]
+
+    def report(self, dag: str, run: str) -> dict[str, Any]:
+        """What the run's last task returned."""
+        entry = self.get(f"dags/{dag}/dagRuns/{run}/taskInstances/promote/xcomEntries/return_value")
+        value = entry["value"]
+        return json.loads(value) if isinstance(value, str) else value
+
+    def log_of(self, dag: str, run: str, task: str) -> str:
+        """The log of a task's first try."""
+        answer = self.get(f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/1?full_content=true")
+        return json.dumps(answer["content"], ensure_ascii=False)
+
+    def _healthy(self) -> bool:
+        for part, process in zip(PARTS, self._processes, strict=True):
+            if process.poll() is not None:
+                raise AssertionError(f"{part} ended: {(self._logs / f'{part}.log').read_text()[-3000:]}")
+        health = self.get("monitor/health")
+        return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+
+    def _login(self, user: str) -> str:
+        passwords = Path(self._environment["AIRFLOW_HOME"], "simple_auth_manager_passwords.json.generated")
+        body = {"username": user, "password": json.loads(passwords.read_text())[user]}
+        return self._call("POST", "auth/token", body)["access_token"]
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self._address}/{path}", data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def _wait(self, done: Any, seconds: float, what: str) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                if done():
+                    return
+            except (OSError, urllib.error.HTTPError):
+                pass  # not up yet
+            time.sleep(0.5)
+        logs = "\n".join(f"--- {path.name}\n{path.read_text()[-2000:]}" for path in self._logs.glob("*.log"))
+        raise AssertionError(f"waited {seconds} s for {what}\n{logs}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

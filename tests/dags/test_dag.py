@@ -1,0 +1,171 @@
+"""The DAG as a file: what importing it costs and touches, its shape, its form, and a run in this process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dags.local_airflow import ROOT, airflow_environment, run_airflow
+
+pytestmark = pytest.mark.xdist_group("airflow")
+
+SECRETS = '''
+from airflow.secrets import BaseSecretsBackend
+
+
+class Forbidden(BaseSecretsBackend):
+    """Answers every look-up by an error."""
+
+    def get_variable(self, key, *args, **kwargs):
+        raise AssertionError(f"Variable {key} was read")
+
+    def get_connection(self, conn_id, *args, **kwargs):
+        raise AssertionError(f"Connection {conn_id} was read")
+
+    get_conn_value = get_connection
+'''
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("airflow")
+    (folder / "forbidden_secrets.py").write_text(SECRETS)
+    return airflow_environment(folder) | {"PYTHONPATH": f"{ROOT / 'dags'}:{folder}"}
+
+
+def run_python(code: str, environment: dict[str, str]) -> Any:
+    """What the code prints last, read as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def test_importing_it_costs_less_than_a_second_of_cpu_beyond_airflow(environment: dict[str, str]) -> None:
+    code = """
+import json, sys, time
+from airflow.exceptions import AirflowNotFoundException
+from airflow.sdk import BaseHook, ExceptionRetryPolicy, Param, Variable, dag, get_current_context, task
+@dag(schedule=None)
+def empty():
+    @task
+    def nothing(): pass
+    nothing()
+empty()
+started = time.process_time()
+import vector_ingest
+print(json.dumps({"cpu": time.process_time() - started, "modules": sorted(sys.modules)}))
+"""
+    seen = run_python(code, environment)
+
+    assert seen["cpu"] < 1
+    heavy = {"torch", "lancedb", "hamilton", "pyarrow", "datasets", "sentence_transformers", "pandas", "openvino"}
+    assert not heavy & set(seen["modules"])
+
+
+@pytest.mark.parametrize(("line", "reads"), [("import vector_ingest", False), ("Variable.get('any')", True)])
+def test_parsing_reads_no_variable_and_no_connection(environment: dict[str, str], line: str, reads: bool) -> None:
+    code = f"""
+import json
+from airflow.sdk import Variable
+try:
+    {line}
+    print(json.dumps(""))
+except Exception as error:
+    print(json.dumps(repr(error)))
+"""
+    backend = {"AIRFLOW__SECRETS__BACKEND": "forbidden_secrets.Forbidden"}
+
+    said = run_python(code, environment | backend)
+
+    assert bool(said) is reads, said
+
+
+def test_its_shape_is_the_one_that_is_documented(environment: dict[str, str]) -> None:
+    code = """
+import json
+from vector_ingest import vector_ingest_dag as dag
+print(json.dumps({
+    "order": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
+    "max_active_runs": dag.max_active_runs,
+    "schedule": dag.schedule,
+    "params": {key: [value.value, {**value.schema, "description": value.description}] for key, value in
+               ((key, dag.params.get_param(key)) for key in dag.params)},
+}))
+"""
+    seen = run_python(code, environment)
+
+    assert list(seen["order"]) == ["resolve", "plan", "ingest", "finish", "evaluate", "promote"]
+    assert seen["max_active_runs"] == 1
+    assert seen["schedule"] == "0 3 * * *"
+    values = {key: value for key, (value, _) in seen["params"].items()}
+    assert set(values.values()) == {None}  # null inherits; a value would beat every Variable
+    schemas = {key: schema for key, (_, schema) in seen["params"].items()}
+    assert schemas["store.name"]["enum"][:2] == [None, "lancedb"]
+    assert schemas["passages.template"]["enum"] == [None, "title_text_v1", "plain_v1"]
+    assert schemas["source.limit"] | {"type": ["null", "integer"], "exclusiveMinimum": 0} == schemas["source.limit"]
+    assert all(schema["section"] and schema["description"] for schema in schemas.values())
+
+
+def test_it_runs_end_to_end_in_one_process_and_twice_embeds_once(environment: dict[str, str], tmp_path: Path) -> None:
+    run_airflow(environment, "db", "migrate")
+    pairs = {
+        "collection": "inprocess",
+        "source.name": "sample",
+        "embedding.service": "hashing",
+        "store.lancedb.uri": str(tmp_path / "lancedb"),
+        "ingest.staging": str(tmp_path / "staging"),
+    }
+    command = [sys.executable, "dags", "--json", *(f"--set={key}={value}" for key, value in pairs.items())]
+
+    first, second = (
+        subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180)
+        for _ in range(2)
+    )
+
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    counts = [json.loads(done.stdout)["counts"] for done in (first, second)]
+    assert [each["embedded"] for each in counts] == [107, 0]
+    assert counts[1]["unchanged"] == 107
+    assert not list((tmp_path / "staging").rglob("*.parquet"))
+
+
+def test_wrong_settings_are_refused_before_airflow_starts(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "dags", "--set", "store.name=lancdb"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 2
+    assert "did you mean 'lancedb'?" in done.stderr
+
+
+def test_a_source_that_fails_is_told_in_one_line(environment: dict[str, str], tmp_path: Path) -> None:
+    run_airflow(environment, "db", "migrate")
+    pairs = [
+        "source.name=files",
+        f"source.path={tmp_path / 'absent.parquet'}",
+        "embedding.service=hashing",
+        f"store.lancedb.uri={tmp_path / 'lancedb'}",
+        f"ingest.staging={tmp_path / 'staging'}",
+    ]
+
+    done = subprocess.run(
+        [sys.executable, "dags", *(f"--set={pair}" for pair in pairs)],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: source.path")

@@ -1,0 +1,101 @@
+"""The DAG in a real Airflow: scheduler, dag-processor and api-server, triggered over REST by a non-admin user."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dags.local_airflow import LocalAirflow
+
+pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    with LocalAirflow(tmp_path_factory.mktemp("airflow")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("places")
+    return {"store.lancedb.uri": str(folder / "lancedb"), "ingest.staging": str(folder / "staging")}
+
+
+def test_a_run_over_rest_honours_variables_and_lets_its_conf_override_them(
+    airflow: LocalAirflow, places: dict[str, str]
+) -> None:
+    airflow.set_variable("embedding_service", "hashing")
+    airflow.set_variable("vector_ingest", json.dumps({**places, "source": {"name": "sample", "limit": 50}}))
+
+    run, state = airflow.run_dag("vector_ingest", {"source.limit": 30})
+    airflow.set_variable("vector_ingest", "{}")
+
+    assert state == "success"
+    report = airflow.report("vector_ingest", run)
+    assert report["counts"]["documents"] == 30  # the conf's, not the Variable's 50
+    assert report["vector_space"]["service"] == "hashing"  # the Variable's, not config/squad.toml's
+    assert report["live"] == report["generation"]
+    log = airflow.log_of("vector_ingest", run, "resolve")
+    for line in (
+        "source.limit = 30  (run params)",
+        "(Variable embedding_service)",
+        "(Variable vector_ingest)",
+        "(config/squad.toml)",
+        "gate.max_drop = 0.05  (default)",
+    ):
+        assert line in log
+
+
+def test_the_second_run_embeds_nothing_and_skips_the_mapped_task(airflow: LocalAirflow, places: dict[str, str]) -> None:
+    conf = {**places, "collection": "twice", "source.name": "sample", "embedding_service": "hashing"}
+    assert airflow.run_dag("vector_ingest", conf)[1] == "success"
+
+    run, state = airflow.run_dag("vector_ingest", conf)
+
+    assert state == "success"
+    counts = airflow.report("vector_ingest", run)["counts"]
+    assert (counts["embedded"], counts["written"], counts["deleted"]) == (0, 0, 0)
+    assert counts["unchanged"] == counts["passages"] > 0
+
+
+def test_several_shards_run_as_mapped_tasks_that_bear_their_names(
+    airflow: LocalAirflow, places: dict[str, str]
+) -> None:
+    conf = {**places, "collection": "sharded", "source.name": "sample", "embedding_service": "hashing"}
+
+    run, state = airflow.run_dag("vector_ingest", {**conf, "ingest.shard_passages": 50})
+
+    assert state == "success"
+    tasks = airflow.get(f"dags/vector_ingest/dagRuns/{run}/taskInstances")["task_instances"]
+    names = [task["rendered_map_index"] for task in tasks if task["task_id"] == "ingest"]
+    assert sorted(names) == ["shard 1: 50 passages", "shard 2: 50 passages", "shard 3: 7 passages"]
+    counts = airflow.report("vector_ingest", run)["counts"]
+    assert counts["embedded"] == counts["written"] == counts["passages"] == 107
+
+
+def test_an_unknown_setting_fails_the_run_at_once_and_names_the_nearest(
+    airflow: LocalAirflow, places: dict[str, str]
+) -> None:
+    run, state = airflow.run_dag("vector_ingest", {**places, "source.limt": 5})
+
+    assert state == "failed"
+    tasks = airflow.get(f"dags/vector_ingest/dagRuns/{run}/taskInstances")["task_instances"]
+    (resolve,) = [task for task in tasks if task["task_id"] == "resolve"]
+    assert (resolve["state"], resolve["try_number"]) == ("failed", 1)
+    assert "did you mean 'source.limit'?" in airflow.log_of("vector_ingest", run, "resolve")
+
+
+def test_a_failed_run_leaves_no_generation_and_no_staging(airflow: LocalAirflow, tmp_path: Path) -> None:
+    places = {"store.lancedb.uri": str(tmp_path / "lancedb"), "ingest.staging": str(tmp_path / "staging")}
+    broken = tmp_path / "broken.jsonl"
+    broken.write_bytes(b'{"context": "fine"}\n{"context": "\xff"}\n')
+
+    run, state = airflow.run_dag(
+        "vector_ingest", {**places, "source.name": "files", "source.path": str(broken), "embedding_service": "hashing"}
+    )
+
+    assert state == "failed"
+    assert "line 2" in airflow.log_of("vector_ingest", run, "plan")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path != broken]
