@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines.errors import StoreError
 from pipelines.graph import Graph
+from pipelines.memory import bound_heap
 from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class Promotion:
 @lru_cache(maxsize=2)
 def shared_graph(settings: Settings) -> Graph:
     """Steps that run in one process share a client, a tokenizer and a model."""
+    bound_heap()
     return Graph(settings)
 
 
@@ -138,4 +140,4 @@ def collect_generations(graph: Graph, settings: Settings) -> list[str]:
 
 
 def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,5 +1,6 @@
 """The graph: one Hamilton driver over the dataflow and the configured backends."""
 
+import gc
 import logging
 import os
 from pathlib import Path
@@ -36,7 +37,10 @@ class Graph:
         """The values of several nodes, each node upstream computed once."""
         overrides = self._kept | {name: value for name, value in given.items() if name in self._nodes}
         inputs = self._inputs | {name: value for name, value in given.items() if name not in self._nodes}
-        return self._driver.execute(nodes, inputs=inputs, overrides=overrides)
+        try:
+            return self._driver.execute(nodes, inputs=inputs, overrides=overrides)
+        finally:
+            gc.collect(1)  # Hamilton leaves all values of an execution in reference cycles: tables, vectors
 
     def kept(self, node: str) -> Any:
         """The value of a node that is computed once and kept for all later calls."""

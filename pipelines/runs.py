@@ -4,7 +4,7 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines import steps
+from pipelines import staging, steps
 from pipelines.report import run_report
 from pipelines.settings import Settings
 
@@ -13,10 +13,11 @@ def ingest(settings: Settings) -> dict[str, Any]:
     """Plan, embed, write, index, evaluate and promote; the report of it all (`report.run_report`)."""
     run_id = f"cli_{datetime.now(UTC):%Y%m%dT%H%M%S}_{os.getpid()}"
     plan = steps.plan(settings, run_id)
-    ingested = steps.Ingested()
-    for shard in plan.shards:
-        ingested += steps.ingest_shard(settings, plan, shard)
-    finished = steps.finish(settings, plan)
-    evaluation = steps.evaluate(settings, plan)
-    promotion = steps.promote(settings, plan, evaluation)
+    try:
+        ingested = sum((steps.ingest_shard(settings, plan, shard) for shard in plan.shards), steps.Ingested())
+        finished = steps.finish(settings, plan)
+        evaluation = steps.evaluate(settings, plan)
+        promotion = steps.promote(settings, plan, evaluation)
+    finally:
+        staging.remove(plan.folder)  # nobody comes back to it: the next run plans anew
     return run_report(plan, ingested, finished, evaluation, promotion)

@@ -2,13 +2,18 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from pipelines.errors import StoreError
+
+ROWS_PER_GROUP = 4_096
 
 
 @dataclass(frozen=True)
@@ -27,49 +32,89 @@ def run_folder(staging: str, collection: str, run_id: str) -> str:
 
 
 class ShardWriter:
-    """Writes passages into shards of at most `shard_passages`; holds one of them in memory."""
+    """Writes passages into shards of at most `shard_passages`; holds a few thousand of them in memory."""
 
     def __init__(self, folder: str, shard_passages: int) -> None:
         self._folder = folder
         self._limit = shard_passages
-        self._waiting: list[pa.Table] = []
-        self._rows = 0
-        self.shards: list[Shard] = []
+        self._file: _ShardFile | None = None
+        self._shards: list[Shard] = []
 
     def add(self, passages: pa.Table) -> None:
-        """Take passages, and write every shard that is full."""
-        self._waiting.append(passages)
-        self._rows += passages.num_rows
-        while self._rows >= self._limit:
-            self._write(self._limit)
+        """Take passages; a shard that is full is there for its readers."""
+        while passages.num_rows:
+            if self._file is None:
+                path = f"{self._folder}/shard-{len(self._shards):05d}.parquet"
+                self._file = _ShardFile(path, len(self._shards), passages.schema)
+            room = self._limit - self._file.passages
+            self._file.add(passages.slice(0, room))
+            passages = passages.slice(room)
+            if self._file.passages == self._limit:
+                self._close_file()
 
     def close(self) -> list[Shard]:
-        """Write what is left, and return all shards."""
-        if self._rows:
-            self._write(self._rows)
-        return self.shards
+        """Finish the last shard, and return all of them."""
+        if self._file is not None:
+            self._close_file()
+        return self._shards
 
-    def _write(self, rows: int) -> None:
-        waiting = pa.concat_tables(self._waiting)
-        shard, rest = waiting.slice(0, rows), waiting.slice(rows)
-        self._waiting, self._rows = [rest], rest.num_rows
-        number = len(self.shards)
-        path = write_table(f"{self._folder}/shard-{number:05d}.parquet", shard)
-        tokens = sum(shard["tokens"].to_pylist())
-        self.shards.append(Shard(path, number, shard.num_rows, tokens))
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._shards.append(self._file.close())
+            self._file = None
+
+
+class _ShardFile:
+    """One shard while it is written, a row group at a time."""
+
+    def __init__(self, path: str, number: int, schema: pa.Schema) -> None:
+        self._staged = _StagedFile(path)
+        self._writer = pyarrow.parquet.ParquetWriter(self._staged.file, schema, compression="zstd")
+        self._waiting: list[pa.Table] = []
+        self._number = number
+        self._tokens = 0
+        self.passages = 0
+
+    def add(self, passages: pa.Table) -> None:
+        self._waiting.append(passages)
+        self._tokens += pc.sum(passages["tokens"]).as_py() or 0
+        self.passages += passages.num_rows
+        if sum(table.num_rows for table in self._waiting) >= ROWS_PER_GROUP:
+            self._write()
+
+    def close(self) -> Shard:
+        self._write()
+        self._writer.close()
+        return Shard(self._staged.close(), self._number, self.passages, self._tokens)
+
+    def _write(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+            self._waiting = []
+
+
+class _StagedFile:
+    """A file that is there when it is closed, and not before: readers see all of it or nothing."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._filesystem, self._target = fsspec.core.url_to_fs(path)
+        with _reported(path):
+            self._filesystem.makedirs(self._filesystem._parent(self._target), exist_ok=True)
+            self.file = self._filesystem.open(self._target + ".part", "wb")
+
+    def close(self) -> str:
+        with _reported(self._path):
+            self.file.close()
+            self._filesystem.mv(self._target + ".part", self._target)
+        return self._path
 
 
 def write_table(path: str, table: pa.Table) -> str:
     """Write a table as parquet; a reader sees all of it or nothing."""
-    filesystem, target = fsspec.core.url_to_fs(path)
-    try:
-        filesystem.makedirs(filesystem._parent(target), exist_ok=True)
-        with filesystem.open(target + ".part", "wb") as file:
-            pyarrow.parquet.write_table(table, file, compression="zstd")
-        filesystem.mv(target + ".part", target)
-    except OSError as error:
-        raise StoreError(f"ingest.staging: {path} cannot be written: {error.strerror or error}") from error
-    return path
+    staged = _StagedFile(path)
+    pyarrow.parquet.write_table(table, staged.file, compression="zstd")
+    return staged.close()
 
 
 def read_table(path: str) -> pa.Table:
@@ -79,10 +124,17 @@ def read_table(path: str) -> pa.Table:
 
 
 def read_batches(path: str, rows: int) -> Iterator[pa.Table]:
-    """A staged table in pieces of at most so many rows."""
+    """A staged table in pieces of so many rows, the last one excepted."""
     with _opened(path) as file:
+        waiting: list[pa.Table] = []
         for batch in pyarrow.parquet.ParquetFile(file).iter_batches(rows):
-            yield pa.Table.from_batches([batch])
+            waiting.append(pa.Table.from_batches([batch]))
+            table = pa.concat_tables(waiting)
+            while table.num_rows >= rows:
+                yield table.slice(0, rows)
+                table = table.slice(rows)
+            waiting = [table] if table.num_rows else []
+        yield from waiting
 
 
 def remove(folder: str) -> None:
@@ -92,7 +144,7 @@ def remove(folder: str) -> None:
         filesystem.rm(target, recursive=True)
 
 
-def _opened(path: str):  # noqa: ANN202 - fsspec has no type for it
+def _opened(path: str) -> Any:
     try:
         return fsspec.open(path, "rb").open()
     except FileNotFoundError as error:
@@ -100,3 +152,11 @@ def _opened(path: str):  # noqa: ANN202 - fsspec has no type for it
             f"{path} is not there: staging must be shared by all workers (ingest.staging), "
             "and is removed when a run ends. Trigger a new run"
         ) from error
+
+
+@contextmanager
+def _reported(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"ingest.staging: {path} cannot be written: {error.strerror or error}") from error

@@ -128,18 +128,25 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
     corpus = Corpus(settings, graph, stored)
     writer = None if dry_run else ShardWriter(folder, settings.ingest.shard_passages)
     try:
-        staging.remove(folder)
+        if writer:
+            staging.remove(folder)  # what an earlier try of this run has left
         new, tokens = staged_passages(corpus.changes(), graph, writer)
         corpus.check(existing[live].get("documents") if live in existing and live != generation else None)
         expired = graph.value("expired_ids", stored_documents=stored, seen=corpus.seen)
+        shards = writer.close() if writer else []
         if writer:
             staging.write_table(f"{folder}/expired.parquet", pa.table({"id": expired}))
             staging.write_table(f"{folder}/questions.parquet", corpus.questions.table())
-            if generation not in existing:
+            if "created_at" not in existing.get(generation, {}):
                 create_generation(graph, settings, generation, space)
+            elif shards or len(expired):
+                # From here on neither index nor figures are those of the rows, until they are made anew.
+                describe(graph, generation, index=None, questions_digest=None)
     except BaseException:
-        staging.remove(folder)
+        if writer:
+            staging.remove(folder)
         raise
+
     questions = corpus.questions.table()
     made = Plan(
         run_id=run_id,
@@ -148,7 +155,7 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
         vector_space=space,
         live=live,
         folder=folder,
-        shards=writer.close() if writer else [],
+        shards=shards,
         documents=corpus.documents,
         passages=corpus.unchanged_passages + new,
         unchanged=corpus.unchanged_passages,
@@ -237,6 +244,7 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
     started = time.monotonic()
     graph = shared_graph(settings)
     existing, _ = read_catalog(graph)
+    staging.remove(plan.folder)
     _pass_gate(settings, evaluation, plan, existing.get(plan.live or "", {}))
     rolled_back = existing[plan.generation].get("rolled_back_at")
     describe(
@@ -256,7 +264,6 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
             graph.value("promoted", generation=plan.generation, expected_live=plan.live)
             log.info("%s is live in %s, %s before", plan.generation, plan.collection, plan.live)
     collected = [] if held else collect_generations(graph, settings)
-    staging.remove(plan.folder)
     pointer = graph.value("live_generation")
     return Promotion(
         live=pointer and pointer["generation"],

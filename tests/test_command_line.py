@@ -1,0 +1,279 @@
+"""The command line as scripts use it: what goes to stdout, the keys of its JSON, its exit codes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def pipelines(tmp_path: Path) -> Run:
+    """Runs `python -m pipelines` on the sample with hashed vectors, everything below tmp_path."""
+    pairs = {
+        "collection": "demo",
+        "source.name": "sample",
+        "embedding.service": "hashing",
+        "store.lancedb.uri": str(tmp_path / "lancedb"),
+        "ingest.staging": str(tmp_path / "staging"),
+    }
+
+    def run(command: str, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        settings = [f"--set={key}={value}" for key, value in pairs.items()]
+        return subprocess.run(
+            [sys.executable, "-m", "pipelines", command, *settings, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=os.environ | environment,
+        )
+
+    return run
+
+
+def answer(done: "subprocess.CompletedProcess[str]") -> Any:
+    """The one JSON object on stdout."""
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    return json.loads(done.stdout)
+
+
+def test_ingest_reports_what_the_contract_names(pipelines: Run) -> None:
+    report = answer(pipelines("ingest", "--json"))
+
+    assert report["collection"] == "demo"
+    assert report["live"] == report["generation"]
+    assert set(report["counts"]) == {
+        *("documents", "passages", "unchanged", "embedded"),
+        *("cached", "written", "deleted", "quarantined"),
+    }
+    assert set(report["metrics"]) == {"recall_at_1", "recall_at_5", "recall_at_10", "mrr_at_10", "ndcg_at_10"}
+    assert set(report["seconds"]) == {"plan", "ingest", "finish", "evaluate", "promote"}
+    assert report["cost"] == 0
+    counts = report["counts"]
+    assert (counts["documents"], counts["passages"], counts["embedded"], counts["written"]) == (104, 107, 107, 107)
+
+
+def test_a_second_ingest_embeds_and_writes_nothing(pipelines: Run) -> None:
+    first = answer(pipelines("ingest", "--json"))
+
+    second = answer(pipelines("ingest", "--json"))
+
+    assert (second["counts"]["embedded"], second["counts"]["written"], second["counts"]["deleted"]) == (0, 0, 0)
+    assert second["counts"]["unchanged"] == first["counts"]["passages"]
+    assert second["metrics"] == first["metrics"]
+
+
+def test_ingest_tells_a_person_what_it_did(pipelines: Run) -> None:
+    done = pipelines("ingest")
+
+    assert done.returncode == 0
+    for said in ("104 documents", "107 embedded", "recall@10", "demo_", "promoted"):
+        assert said in done.stdout
+    assert "plan for demo_" in done.stderr
+
+
+def test_plan_says_what_would_change_and_writes_nothing(pipelines: Run, tmp_path: Path) -> None:
+    planned = answer(pipelines("plan", "--json"))
+
+    assert (planned["counts"]["to_embed"], planned["counts"]["to_delete"]) == (107, 0)
+    assert planned["tokens"] > 107
+    assert planned["live"] is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_search_prints_ranked_matches(pipelines: Run) -> None:
+    answer(pipelines("ingest", "--json"))
+
+    found = answer(pipelines("search", "The deepest trench of the ocean", "--top-k", "3", "--json"))
+
+    assert [match["rank"] for match in found["matches"]] == [1, 2, 3]
+    assert set(found["matches"][0]) == {"rank", "passage_id", "document_id", "title", "text", "score"}
+    scores = [match["score"] for match in found["matches"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_search_keeps_to_a_filter_and_refuses_an_unknown_column(pipelines: Run) -> None:
+    answer(pipelines("ingest", "--json"))
+
+    found = answer(pipelines("search", "water", "--filter", "title=Tea", "--json"))
+    refused = pipelines("search", "water", "--filter", "colour=red")
+
+    assert {match["title"] for match in found["matches"]} == {"Tea"}
+    assert refused.returncode == 1
+    assert "'colour'" in refused.stderr
+    assert "title" in refused.stderr
+
+
+def test_search_before_any_ingest_says_what_to_do(pipelines: Run) -> None:
+    done = pipelines("search", "anything")
+
+    assert done.returncode == 1
+    assert "ingest first" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_another_template_is_built_beside_and_rollback_returns(pipelines: Run) -> None:
+    plain = ("--set=passages.template=plain_v1", "--set=gate.max_drop=0.5")
+    first = answer(pipelines("ingest", "--json"))["generation"]
+
+    second = answer(pipelines("ingest", "--json", *plain))
+    back = answer(pipelines("rollback", "--json"))
+    listed = answer(pipelines("generations", "--json"))["generations"]
+    held = answer(pipelines("ingest", "--json", *plain))
+    forward = answer(pipelines("promote", second["generation"], "--json"))
+
+    assert second["live"] == second["generation"] != first
+    assert second["previous"] == first
+    assert (back["live"], back["previous"]) == (first, second["generation"])
+    assert {row["generation"]: row["live"] for row in listed} == {first: True, second["generation"]: False}
+    assert held["live"] == first
+    assert "rolled back" in held["held"]
+    assert forward["live"] == second["generation"]
+
+
+def test_a_worse_generation_is_refused_and_the_live_one_stays(pipelines: Run, tmp_path: Path) -> None:
+    live = answer(pipelines("ingest", "--json"))["live"]
+
+    done = pipelines("ingest", "--set=passages.template=plain_v1", "--set=gate.max_drop=0.01")
+    listed = answer(pipelines("generations", "--json"))["generations"]
+
+    assert done.returncode == 1
+    assert "gate.max_drop" in done.stderr
+    assert sorted(row["live"] for row in listed) == [False, True]  # the candidate is kept for inspection
+    assert next(row["generation"] for row in listed if row["live"]) == live
+    assert not list((tmp_path / "staging").rglob("*.parquet"))
+
+
+def test_rollback_without_a_predecessor_is_refused(pipelines: Run) -> None:
+    answer(pipelines("ingest", "--json"))
+
+    done = pipelines("rollback")
+
+    assert done.returncode == 1
+    assert "no earlier generation" in done.stderr
+
+
+def test_promoting_an_unknown_generation_names_those_that_exist(pipelines: Run) -> None:
+    live = answer(pipelines("ingest", "--json"))["live"]
+
+    done = pipelines("promote", "demo_00000000")
+
+    assert done.returncode == 1
+    assert live in done.stderr
+
+
+def test_evaluate_measures_the_live_generation(pipelines: Run) -> None:
+    report = answer(pipelines("ingest", "--json"))
+
+    measured = answer(pipelines("evaluate", "--json"))
+
+    assert measured["metrics"] == report["metrics"]
+    assert measured["questions"] == 351
+
+
+def test_config_says_where_each_value_comes_from(pipelines: Run) -> None:
+    shown = answer(pipelines("config", "--json"))
+
+    assert shown["settings"]["collection"] == "demo"
+    assert shown["origins"]["source.name"] == "--set"
+    assert shown["origins"]["gate.max_drop"] == "default"
+
+
+def test_config_reads_the_file_of_the_collection() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines", "config", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+    assert answer(done)["origins"]["store.name"] == "config/squad.toml"
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        ("source.limt=5", "did you mean 'source.limit'?"),
+        ("source.limit=many", "wanted a valid integer"),
+        ("source.limit=0", "greater than 0"),
+        ("source.limit=-3", "greater than 0"),
+        ("store.name=lancdb", "did you mean 'lancedb'?"),
+        ("nothing", "not KEY=VALUE"),
+    ],
+)
+def test_wrong_settings_exit_with_2(pipelines: Run, pair: str, said: str) -> None:
+    done = pipelines("ingest", f"--set={pair}")
+
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_wrong_usage_exits_with_2(pipelines: Run) -> None:
+    assert pipelines("ingest", "--no-such-option").returncode == 2
+
+
+def test_a_corpus_that_cannot_be_read_exits_with_1(pipelines: Run) -> None:
+    done = pipelines("ingest", "--set=source.name=files", "--set=source.path=absent.csv")
+
+    assert done.returncode == 1
+    assert "absent.csv" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_graph_is_drawn(pipelines: Run, tmp_path: Path) -> None:
+    if not shutil.which("dot"):
+        pytest.skip("Graphviz is not installed: apt-get install graphviz")
+
+    done = pipelines("graph", "graph.svg")
+
+    assert done.returncode == 0, done.stderr
+    drawn = (tmp_path / "graph.svg").read_text()
+    assert all(node in drawn for node in ("embeddings", "rows_written", "passages", "metrics"))
+
+
+def test_without_graphviz_the_graph_command_says_what_to_install(pipelines: Run) -> None:
+    done = pipelines("graph", "graph.svg", PATH="")
+
+    assert done.returncode == 2
+    assert "apt-get install graphviz" in done.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, json\n"
+        "sys.argv = ['pipelines', '--help']\n"
+        "try:\n    import runpy; runpy.run_module('pipelines', run_name='__main__')\n"
+        "except SystemExit:\n    pass\n"
+        "print(json.dumps(sorted(sys.modules)), file=sys.stderr)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    modules = set(json.loads(done.stderr))
+    assert "ingest" in done.stdout
+    assert not modules & {"torch", "lancedb", "hamilton", "pyarrow", "numpy", "pydantic", "airflow", "datasets"}
+
+
+def test_an_unchanged_run_loads_no_model(pipelines: Run, tmp_path: Path) -> None:
+    assert pipelines("ingest").returncode == 0
+    code = (
+        "import sys, json\n"
+        f"sys.argv = {['pipelines', 'ingest', *[a for a in pipelines('config').args if a.startswith('--set')]]!r}\n"
+        "try:\n    import runpy; runpy.run_module('pipelines', run_name='__main__')\n"
+        "except SystemExit:\n    pass\n"
+        "print(json.dumps(sorted(sys.modules)))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    modules = set(json.loads(done.stdout.strip().splitlines()[-1]))
+    assert "lancedb" in modules
+    assert not modules & {"torch", "sentence_transformers", "transformers", "datasets", "airflow", "openvino"}
