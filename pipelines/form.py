@@ -35,14 +35,17 @@ def form_fields(defaults: Settings) -> dict[str, dict[str, Any]]:
         if key in _NOT_OF_A_RUN:
             continue
         choices = [*REGISTRIES[registries[key]]] if key in registries else None
+        top, *backend, _ = key.split(".")
         inherited = value_of(defaults, key)
-        described = f"{field.description} Empty: inherit (config: {'none' if inherited is None else inherited})."
+        shown = "none" if inherited in (None, ()) else inherited
         fields[key] = {
             "title": key,
-            "section": TITLES[key.partition(".")[0]],
-            "description": described,
+            "section": ": ".join([TITLES[top], *(backend if top in ("embedding", "store") else ())]),
+            "description": f"{field.description} Empty: inherit (config: {shown}).",
             **_schema(field, choices),
         }
+        if "enum" in fields[key]:
+            fields[key]["values_display"] = {"null": f"inherit ({shown})"}
     return fields
 
 
