@@ -15,6 +15,7 @@ TITLES = {
     "embedding": "Embedding",
     "store": "Vector store",
     "ingest": "Work",
+    "cache": "Embedding cache",
     "evaluation": "Evaluation",
     "gate": "Quality gate",
     "guard": "Guards",

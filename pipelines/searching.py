@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipelines.cache import EmbeddingCache, cached_vectors
 from pipelines.catalog import read_catalog, shared_graph
 from pipelines.dataflow.evaluation import PASSAGES_SEARCHED
 from pipelines.errors import StoreError
@@ -16,7 +17,7 @@ from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
 
-QUESTIONS_PER_CALL = 64
+QUESTIONS_PER_CALL = 256
 
 
 def search(
@@ -29,7 +30,8 @@ def search(
     if not question.strip():
         raise StoreError("the question is empty: say what to search for")
     graph, generation = _live_graph(settings)
-    found = _matches(graph, generation, [question], top_k, filter)
+    vectors, _ = cached_vectors(graph, None, "query_vectors", [question])
+    found = _matches(graph, generation, vectors, top_k, filter or {})
     return [
         {"rank": row["rank"], "passage_id": row["id"]}
         | {name: row[name] for name in ("document_id", "title", "text", "score")}
@@ -52,29 +54,27 @@ def measure(settings: Settings) -> dict[str, Any]:
     }
 
 
-def measured(graph: Graph, generation: str, questions: pa.Table) -> dict[str, float]:
+def measured(
+    graph: Graph, generation: str, questions: pa.Table, cache: EmbeddingCache | None = None
+) -> dict[str, float]:
+    """The metrics of a generation on these questions; empty without questions."""
     if not questions.num_rows:
         log.info("the corpus has no questions: %s is not measured", generation)
         return {}
-    found = _matches(graph, generation, questions["question"].to_pylist(), PASSAGES_SEARCHED)
+    asked = questions["question"].to_pylist()
+    progress = Progress("evaluate", len(asked), "questions")
+    vectors = []
+    for start in range(0, len(asked), QUESTIONS_PER_CALL):
+        texts = asked[start : start + QUESTIONS_PER_CALL]
+        vectors.append(cached_vectors(graph, cache, "query_vectors", texts)[0])
+        progress.add(len(texts))
+    found = _matches(graph, generation, np.concatenate(vectors), PASSAGES_SEARCHED, {})
     return graph.value("metrics", questions=questions, matches=found)
 
 
-def _matches(
-    graph: Graph, generation: str, questions: list[str], top_k: int, filter: dict[str, str] | None = None
-) -> pa.Table:
-    graph.kept("model")
-    progress = Progress("evaluate", len(questions), "questions") if len(questions) > 1 else None
-    vectors = []
-    for start in range(0, len(questions), QUESTIONS_PER_CALL):
-        asked = questions[start : start + QUESTIONS_PER_CALL]
-        vectors.append(graph.value("query_vectors", query_texts=asked))
-        if progress:
-            progress.add(len(asked))
+def _matches(graph: Graph, generation: str, vectors: np.ndarray, top_k: int, filter: dict[str, str]) -> pa.Table:
     collection = graph.value("collection", generation=generation, metadata_columns=())
-    return graph.value(
-        "matches", collection=collection, query_vectors=np.concatenate(vectors), top_k=top_k, filter=filter or {}
-    )
+    return graph.value("matches", collection=collection, query_vectors=vectors, top_k=top_k, filter=filter)
 
 
 def _live_graph(settings: Settings) -> tuple[Graph, str]:

@@ -1,6 +1,7 @@
 """Settings: frozen, typed, unknown keys refused; each default stands here and nowhere else."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +22,7 @@ _RESERVED_COLUMNS = {"id", "document_id", "title", "ordinal", "text", "tokens", 
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
 
 
 class ColumnSettings(_Frozen):
@@ -53,7 +54,7 @@ class SourceSettings(_Frozen):
         None,
         json_schema_extra=_LOCATION,
         description="files: path, glob or URI of parquet, JSONL, CSV or SQuAD JSON. "
-        "squad: a local copy of the data set or another data set in its shape.",
+        "squad: a folder with a copy of the data set, or hf://datasets/ORG/NAME, another in its shape.",
     )
     split: str = Field("train", description="squad: the split to load.")
     revision: str | None = Field(None, description="squad: commit, tag or branch of the data set.")
@@ -84,11 +85,103 @@ class SentenceTransformersSettings(_Frozen):
     )
     revision: str | None = Field(None, description="Commit, tag or branch of a hub model.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where the model runs.")
-    batch_tokens: PositiveInt = Field(4096, description="Tokens of one model call, padding included.")
+    backend: Literal["auto", "torch", "openvino"] = Field(
+        "auto",
+        description="What runs it: openvino, fast on CPUs, for plain BERT models; torch for all. "
+        "auto: torch where it has a GPU, else openvino where it can.",
+    )
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        "auto",
+        description="What it computes in. auto: fp32, or bf16 where the CPU has it (mean cosine to fp32 above "
+        "0.9999). int8, coarser: for CPUs without bf16, openvino alone.",
+    )
+    batch_tokens: PositiveInt | None = Field(
+        None, description="Tokens of one model call, padding included. Null: what suits the backend."
+    )
     passage_prompt: str | None = Field(
         None, description="Put before every passage, as E5-like models ask. Null: what the model's files say."
     )
     query_prompt: str | None = Field(None, description="Put before every question. Null: what the model's files say.")
+
+    @model_validator(mode="after")
+    def _backend_can_do_it(self) -> "SentenceTransformersSettings":
+        if self.precision == "int8" and self.backend == "torch":
+            raise ValueError("sentence_transformers.precision is 'int8', which the openvino backend alone computes in")
+        if self.device in ("cuda", "mps") and (self.backend == "openvino" or self.precision == "int8"):
+            raise ValueError(
+                f"sentence_transformers.device is {self.device!r}, but OpenVINO runs on the CPU here: "
+                "set backend and precision to auto, or device to cpu"
+            )
+        return self
+
+
+class OpenAISettings(_Frozen):
+    """OpenAI, Azure OpenAI, or a server that speaks as they do. The key is in the environment: OPENAI_API_KEY."""
+
+    model: str = Field("text-embedding-3-small", description="The model's name, as the service knows it.")
+    base_url: str = Field(
+        "https://api.openai.com/v1",
+        description="Where the service is. Another server: vLLM, Ollama, LiteLLM, text-embeddings-inference.",
+    )
+    fallback_base_urls: tuple[str, ...] = Field(
+        (), description="Where else the same model is, for when the first place fails."
+    )
+    azure_deployment: str | None = Field(
+        None, description="A deployment of Azure OpenAI; base_url is its resource, the key is AZURE_OPENAI_API_KEY."
+    )
+    azure_api_version: str = Field("2024-10-21", description="The version of Azure's API.")
+    dimensions: PositiveInt | None = Field(
+        None, description="Width of the vectors. Null: the model's own, as config/models.toml says."
+    )
+    max_tokens: Annotated[int, Field(ge=16)] | None = Field(
+        None, description="Tokens that the model reads of one text. Null: as config/models.toml says."
+    )
+    tokenizer: str | None = Field(
+        None, description="The model's tokenizer: a tokenizer.json or a hub id. Null: OpenAI's, or a careful guess."
+    )
+    passage_prompt: str = Field("", description="Put before every passage, as E5-like models ask.")
+    query_prompt: str = Field("", description="Put before every question.")
+    batch_texts: Annotated[int, Field(ge=1, le=2048)] = Field(2048, description="Texts of one request.")
+    batch_tokens: Annotated[int, Field(ge=1, le=300_000)] = Field(300_000, description="Tokens of one request.")
+    concurrency: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Requests in flight at a time.")
+    requests_per_minute: PositiveInt | None = Field(None, description="Of one process. Null: no limit of ours.")
+    tokens_per_minute: PositiveInt | None = Field(None, description="Of one process. Null: no limit of ours.")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(60, description="How long to wait for one answer.")
+    deadline_seconds: Annotated[float, Field(gt=0)] = Field(
+        600, description="How long to try again while the service answers nothing but failures that may pass."
+    )
+
+
+class CohereSettings(_Frozen):
+    """Cohere. The key is in the environment: CO_API_KEY."""
+
+    model: str = Field("embed-v4.0", description="The model's name, as the service knows it.")
+    base_url: str = Field("https://api.cohere.com", description="Where the service is.")
+    fallback_base_urls: tuple[str, ...] = Field(
+        (), description="Where else the same model is, for when the first place fails."
+    )
+    dimensions: PositiveInt | None = Field(
+        None, description="Width of the vectors. Null: the model's own, as config/models.toml says."
+    )
+    max_tokens: Annotated[int, Field(ge=16)] | None = Field(
+        None, description="Tokens that the model reads of one text. Null: as config/models.toml says."
+    )
+    tokenizer: str | None = Field(
+        None,
+        description="The model's tokenizer: a tokenizer.json or a hub id. Null: BERT's for English models, else "
+        "a careful guess.",
+    )
+    batch_texts: Annotated[int, Field(ge=1, le=96)] = Field(96, description="Texts of one request.")
+    concurrency: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Requests in flight at a time.")
+    requests_per_minute: PositiveInt | None = Field(None, description="Of one process. Null: no limit of ours.")
+    texts_per_minute: PositiveInt | None = Field(
+        2000, description="Of one process. A production key may send 2,000. Null: no limit of ours."
+    )
+    tokens_per_minute: PositiveInt | None = Field(None, description="Of one process. Null: no limit of ours.")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(60, description="How long to wait for one answer.")
+    deadline_seconds: Annotated[float, Field(gt=0)] = Field(
+        600, description="How long to try again while the service answers nothing but failures that may pass."
+    )
 
 
 class HashingSettings(_Frozen):
@@ -107,6 +200,8 @@ class EmbeddingSettings(_Frozen):
         json_schema_extra={"registry": "embeddings"},
     )
     sentence_transformers: SentenceTransformersSettings = SentenceTransformersSettings()
+    openai: OpenAISettings = OpenAISettings()
+    cohere: CohereSettings = CohereSettings()
     hashing: HashingSettings = HashingSettings()
 
 
@@ -123,12 +218,70 @@ class LanceDBSettings(_Frozen):
     )
 
 
+class WeaviateSettings(_Frozen):
+    """A Weaviate server. Its key, if it wants one, is the variable WEAVIATE_API_KEY of the environment."""
+
+    uri: str = Field("http://127.0.0.1:8080", description="The server's address.")
+    grpc_host: str | None = Field(
+        None, description="Where it answers gRPC. Null: the host of the address, in Weaviate Cloud `grpc-` before it."
+    )
+    grpc_port: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
+        None, description="The port for gRPC. Null: 50051, with an https address 443."
+    )
+    concurrency: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Requests under way at once.")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(60, description="How long one request may take.")
+    max_retries: Annotated[int, Field(ge=0, le=20)] = Field(
+        5, description="How often a request is repeated that failed for a reason that may pass."
+    )
+
+
+class PineconeSettings(_Frozen):
+    """A service. Its key is in the environment variable PINECONE_API_KEY."""
+
+    index: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?$")] = Field(
+        "squadron",
+        description="How the names of the indexes begin: <index>-<dimension>-<metric>, created when absent.",
+    )
+    host: str | None = Field(None, description="The address of one index, or of a local server, to use instead.")
+    cloud: str = Field("aws", description="Where indexes are created: aws, gcp or azure.")
+    region: str = Field("us-east-1", description="Where in that cloud.")
+    concurrency: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Requests in flight at a time.")
+    max_retries: Annotated[int, Field(ge=0, le=20)] = Field(
+        5, description="How often a request is repeated while the service is busy or cannot be reached."
+    )
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(30, description="How long one request may take.")
+    consistency_seconds: Annotated[float, Field(gt=0)] = Field(
+        60, description="How long to wait until searches and counts show what was written."
+    )
+
+
+class PgvectorSettings(_Frozen):
+    """A Postgres database with the vector extension. Its password is in the environment, PGPASSWORD, or ~/.pgpass."""
+
+    uri: str = Field("postgresql://postgres@127.0.0.1:5432/postgres", description="The database, without a password.")
+    schema_name: Name = Field("squadron", description="The schema that holds everything, created when absent.")
+    index_min_rows: PositiveInt = Field(
+        50_000, description="Rows from which a vector index is built. Below, search is exact."
+    )
+
+    @model_validator(mode="after")
+    def _uri_bears_no_password(self) -> "PgvectorSettings":
+        if not re.match(r"postgres(ql)?://", self.uri):
+            raise ValueError("store.pgvector.uri: wanted postgresql://USER@HOST:PORT/DATABASE")
+        if re.search(r"://[^@/?#]*:[^@]+@|password=", self.uri):
+            raise ValueError("store.pgvector.uri bears a password: take it out, and set PGPASSWORD or ~/.pgpass")
+        return self
+
+
 class StoreSettings(_Frozen):
     """Which store holds the vectors, and where. One section per store."""
 
     name: str = Field("lancedb", description="The vector store.", json_schema_extra={"registry": "stores"})
     metric: Literal["cosine", "dot", "l2"] = Field("cosine", description="How nearness is measured.")
     lancedb: LanceDBSettings = LanceDBSettings()
+    pgvector: PgvectorSettings = PgvectorSettings()
+    pinecone: PineconeSettings = PineconeSettings()
+    weaviate: WeaviateSettings = WeaviateSettings()
 
 
 class IngestSettings(_Frozen):
@@ -143,7 +296,20 @@ class IngestSettings(_Frozen):
         16_384, description="Passages of one shard, the unit that Airflow maps over."
     )
     batch_passages: Annotated[int, Field(ge=1, le=65_536)] = Field(
-        512, description="Passages embedded and written together, inside a shard."
+        2_048, description="Passages embedded and written together, inside a shard."
+    )
+
+
+class CacheSettings(_Frozen):
+    """Where vectors are kept, so that no text is embedded twice."""
+
+    path: str | None = Field(
+        ".squadron/cache",
+        json_schema_extra=_LOCATION,
+        description="A folder or an object store's URI, shared by all workers. Null: no cache.",
+    )
+    max_age_days: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Vectors written longer ago are removed at the end of a run. Null: kept for ever."
     )
 
 
@@ -193,6 +359,7 @@ class Settings(_Frozen):
     embedding: EmbeddingSettings = EmbeddingSettings()
     store: StoreSettings = StoreSettings()
     ingest: IngestSettings = IngestSettings()
+    cache: CacheSettings = CacheSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
     guard: GuardSettings = GuardSettings()

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import staging
+from pipelines.cache import cached_vectors, evict, opened_cache
 from pipelines.catalog import (
     Promotion,
     collect_generations,
@@ -179,20 +180,23 @@ def ingest_shard(settings: Settings, plan: Plan, shard: Shard) -> Ingested:
     """Embed a shard's passages and write them, batch by batch: after a crash the batches written stay."""
     started = time.monotonic()
     graph = shared_graph(settings)
-    graph.kept("model")
-    device = graph.value("device")
     collection = graph.value("collection", generation=plan.generation)
+    cache = opened_cache(settings, graph)
     stage = f"ingest {shard.number + 1}/{len(plan.shards)}" if len(plan.shards) > 1 else "ingest"
     progress = Progress(stage, shard.passages, "passages")
-    written = 0
+    written = cached = 0
     for passages in staging.read_batches(shard.path, settings.ingest.batch_passages):
-        written += graph.value("rows_written", passages=passages, collection=collection)
+        texts = graph.value("embedding_texts", passages=passages)
+        vectors, found = cached_vectors(graph, cache, "embeddings", texts)
+        written += graph.value("rows_written", passages=passages, embeddings=vectors, collection=collection)
+        cached += found
         progress.add(passages.num_rows)
     return Ingested(
-        embedded=shard.passages,
+        embedded=shard.passages - cached,
+        cached=cached,
         written=written,
         tokens=shard.tokens,
-        device=device,
+        device=graph.value("device") if cached < shard.passages else None,
         seconds=time.monotonic() - started,
     )
 
@@ -232,7 +236,7 @@ def evaluate(settings: Settings, plan: Plan) -> Evaluation:
         log.info("nothing changed since %s was evaluated: its figures stand", plan.generation)
         return Evaluation(recorded["metrics"], plan.questions, True, time.monotonic() - started)
     questions = staging.read_table(f"{plan.folder}/questions.parquet")
-    metrics = measured(graph, plan.generation, questions)
+    metrics = measured(graph, plan.generation, questions, opened_cache(settings, graph, "query"))
     return Evaluation(metrics, plan.questions, False, time.monotonic() - started)
 
 
@@ -264,6 +268,8 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
             graph.value("promoted", generation=plan.generation, expected_live=plan.live)
             log.info("%s is live in %s, %s before", plan.generation, plan.collection, plan.live)
     collected = [] if held else collect_generations(graph, settings)
+    if settings.cache.path and settings.cache.max_age_days:
+        evict(settings.cache.path, settings.cache.max_age_days)
     pointer = graph.value("live_generation")
     return Promotion(
         live=pointer and pointer["generation"],

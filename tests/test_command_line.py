@@ -24,6 +24,7 @@ def pipelines(tmp_path: Path) -> Run:
         "embedding.service": "hashing",
         "store.lancedb.uri": str(tmp_path / "lancedb"),
         "ingest.staging": str(tmp_path / "staging"),
+        "cache.path": str(tmp_path / "cache"),
     }
 
     def run(command: str, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -119,6 +119,7 @@ def test_it_runs_end_to_end_in_one_process_and_twice_embeds_once(environment: di
         "embedding.service": "hashing",
         "store.lancedb.uri": str(tmp_path / "lancedb"),
         "ingest.staging": str(tmp_path / "staging"),
+        "cache.path": str(tmp_path / "cache"),
     }
     command = [sys.executable, "dags", "--json", *(f"--set={key}={value}" for key, value in pairs.items())]
 

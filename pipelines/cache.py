@@ -1,0 +1,208 @@
+"""Cache: vectors by vector space and text, so that no text is embedded twice.
+
+A folder or an object store that all workers share. Each batch of new vectors is one file that is never changed:
+writers cannot meet, and one that is killed leaves nothing but a file that no reader looks at. Every row bears a
+digest of its vector; a row or a file that was damaged is a miss, not a wrong vector.
+"""
+
+import logging
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from pipelines.errors import StoreError
+from pipelines.graph import Graph
+from pipelines.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TEXT_BYTES, CHECK_BYTES = 16, 8
+FILES_HELD = 8
+_DAY_SECONDS = 86_400
+_BROKEN = (OSError, pa.ArrowInvalid, KeyError)
+
+
+class EmbeddingCache:
+    """The vectors of one vector space."""
+
+    def __init__(self, path: str, vector_space: Mapping[str, str]) -> None:
+        """Read which texts there are vectors for; the vectors are read when they are asked for."""
+        self._filesystem, root = fsspec.core.url_to_fs(path)
+        digest = blake2b(repr(sorted(vector_space.items())).encode(), digest_size=8).hexdigest()
+        self._folder = f"{root.rstrip('/')}/{digest}"
+        self._files: list[str] = []
+        self._held: OrderedDict[str, np.ndarray] = OrderedDict()
+        keys, places = [], []
+        for file in self._listed():
+            found = self._read_keys(file)
+            keys.append(found)
+            places.append(np.stack([np.full(len(found), len(self._files)), np.arange(len(found))], axis=1))
+            self._files.append(file)
+        self._keys = np.concatenate(keys) if keys else np.empty(0, f"S{TEXT_BYTES}")
+        order = np.argsort(self._keys, kind="stable")
+        self._keys = self._keys[order]
+        self._places = (np.concatenate(places) if places else np.empty((0, 2), np.int64))[order]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def vectors(self, texts: Sequence[str], dimension: int) -> tuple[np.ndarray, np.ndarray]:
+        """The vectors there are, `float32 [texts, dimension]`, and which of them, `bool [texts]`."""
+        vectors = np.zeros((len(texts), dimension), np.float32)
+        found = np.zeros(len(texts), bool)
+        if not len(self._keys) or not texts:
+            return vectors, found
+        wanted = np.array([_text_digest(text) for text in texts], f"S{TEXT_BYTES}")
+        positions = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        (rows,) = np.nonzero(self._keys[positions] == wanted)
+        places = self._places[positions[rows]]
+        for number in np.unique(places[:, 0]):
+            chosen = places[:, 0] == number
+            stored = self._sound_vectors(self._files[number], dimension)[places[chosen, 1]]
+            sound = np.isfinite(stored).all(axis=1)
+            vectors[rows[chosen][sound]] = stored[sound]
+            found[rows[chosen][sound]] = True
+        return vectors, found
+
+    def add(self, texts: Sequence[str], vectors: np.ndarray) -> None:
+        """Keep vectors, `float32 [texts, dimension]`; other processes see them when they next open the cache."""
+        if not texts:
+            return
+        table = pa.table(
+            {
+                "text": pa.array([_text_digest(text) for text in texts], pa.binary(TEXT_BYTES)),
+                "check": pa.array([_check(vector) for vector in vectors], pa.binary(CHECK_BYTES)),
+                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
+            }
+        )
+        target = f"{self._folder}/{uuid.uuid4().hex}.parquet"
+        try:
+            self._filesystem.makedirs(self._folder, exist_ok=True)
+            with self._filesystem.open(target + ".part", "wb") as file:
+                pyarrow.parquet.write_table(table, file, compression="none", use_dictionary=False)
+            self._filesystem.mv(target + ".part", target)
+        except OSError as error:
+            raise StoreError(f"cache.path: {target} cannot be written: {error.strerror or error}") from error
+
+    def _listed(self) -> list[str]:
+        try:
+            names = self._filesystem.ls(self._folder, detail=False)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"cache.path: {self._folder} cannot be read: {error.strerror or error}") from error
+        return sorted(name for name in names if name.endswith(".parquet"))
+
+    def _read_keys(self, file: str) -> np.ndarray:
+        try:
+            with self._filesystem.open(file, "rb") as opened:
+                keys = pyarrow.parquet.read_table(opened, columns=["text"])["text"]
+        except _BROKEN as error:
+            log.warning("the cache file %s cannot be read and is passed over: %s", file, error)
+            return np.empty(0, f"S{TEXT_BYTES}")
+        return np.frombuffer(b"".join(keys.to_pylist()), f"S{TEXT_BYTES}")
+
+    def _sound_vectors(self, file: str, dimension: int) -> np.ndarray:
+        """The vectors of a file, NaN where a row is not what was written."""
+        if file in self._held:
+            self._held.move_to_end(file)
+            return self._held[file]
+        rows = int((self._places[:, 0] == self._files.index(file)).sum())
+        try:
+            with self._filesystem.open(file, "rb") as opened:
+                table = pyarrow.parquet.read_table(opened, columns=["check", "vector"])
+            flat = table["vector"].combine_chunks().flatten().to_numpy()
+            vectors = flat.reshape(table.num_rows, dimension).copy()
+            checks = table["check"].to_pylist()
+            damaged = np.array([_check(v) != c for v, c in zip(vectors, checks, strict=True)], bool)
+        except (*_BROKEN, ValueError) as error:
+            log.warning("the cache file %s cannot be read and is passed over: %s", file, error)
+            vectors, damaged = np.zeros((rows, dimension), np.float32), np.ones(rows, bool)
+        if damaged.any():
+            log.warning("%d vectors of the cache file %s are damaged and are embedded anew", damaged.sum(), file)
+            vectors[damaged] = np.nan
+        self._held[file] = vectors
+        if len(self._held) > FILES_HELD:
+            self._held.popitem(last=False)
+        return vectors
+
+
+def opened_cache(settings: Settings, graph: Graph, kind: str = "passage") -> EmbeddingCache | None:
+    """The cache of the configured vector space, for passages or for queries; None if there is to be none."""
+    if not settings.cache.path:
+        return None
+    return EmbeddingCache(settings.cache.path, {**graph.value("vector_space"), "kind": kind})
+
+
+def cached_vectors(graph: Graph, cache: EmbeddingCache | None, node: str, texts: list[str]) -> tuple[np.ndarray, int]:
+    """The texts' vectors, and how many came from the cache; those it lacks are computed by the node, and kept.
+
+    The model is loaded only if there is something to embed. What was paid for is kept before anything is written
+    to the store: when that fails, the next try embeds nothing.
+    """
+    if cache is None:
+        return _computed(graph, node, texts), 0
+    vectors, found = cache.vectors(texts, graph.kept("dimension"))
+    missing = np.flatnonzero(~found)
+    if len(missing):
+        lacking = [texts[row] for row in missing]
+        vectors[missing] = _computed(graph, node, lacking)
+        cache.add(lacking, vectors[missing])
+    return vectors, len(texts) - len(missing)
+
+
+def cache_size(path: str) -> dict[str, Any]:
+    """How much the cache holds: vector spaces, files, bytes, and the age of the oldest file in days."""
+    files = _all_files(path)
+    ages = [time.time() - info["mtime"] for info in files.values() if "mtime" in info]
+    return {
+        "path": path,
+        "spaces": len({name.rsplit("/", 2)[-2] for name in files}),
+        "files": len(files),
+        "bytes": sum(info["size"] for info in files.values()),
+        "oldest_days": round(max(ages) / _DAY_SECONDS, 1) if ages else None,
+    }
+
+
+def evict(path: str, max_age_days: float) -> int:
+    """Remove the files that were written longer ago; their number. A reader that misses one embeds anew."""
+    filesystem, _ = fsspec.core.url_to_fs(path)
+    limit = time.time() - max_age_days * _DAY_SECONDS
+    old = [name for name, info in _all_files(path).items() if info.get("mtime", limit) < limit]
+    for name in old:
+        filesystem.rm_file(name)
+    return len(old)
+
+
+def _all_files(path: str) -> dict[str, dict[str, Any]]:
+    filesystem, root = fsspec.core.url_to_fs(path)
+    if not filesystem.exists(root):
+        return {}
+    found = filesystem.find(root, detail=True)
+    for info in found.values():
+        changed = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or info.get("updated")
+        if changed is not None:
+            info["mtime"] = changed.timestamp() if hasattr(changed, "timestamp") else float(changed)
+    return {name: info for name, info in found.items() if name.endswith((".parquet", ".part"))}
+
+
+def _computed(graph: Graph, node: str, texts: list[str]) -> np.ndarray:
+    graph.kept("model")
+    given = {"embeddings": "embedding_texts", "query_vectors": "query_texts"}[node]
+    return graph.value(node, **{given: texts})
+
+
+def _text_digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=TEXT_BYTES).digest()
+
+
+def _check(vector: np.ndarray) -> bytes:
+    return blake2b(vector.tobytes(), digest_size=CHECK_BYTES).digest()

@@ -1,0 +1,40 @@
+"""Fixtures that all tests share: settings that keep everything in a test's own folder."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from pipelines.resolution import Layer, resolve
+from pipelines.settings import Settings
+
+# What libraries download or convert goes here, and nothing is asked of a hub.
+_CACHE = tempfile.TemporaryDirectory(prefix="squadron-tests-")
+os.environ["HF_HOME"] = _CACHE.name
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+hypothesis_settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+hypothesis_settings.load_profile("tests")
+
+
+@pytest.fixture
+def settings_with(tmp_path: Path) -> Callable[..., Settings]:
+    """Settings of the collection `books`: the sample, hashed words, LanceDB. Takes changes by dotted key."""
+
+    def changed(**changes: Any) -> Settings:
+        values: dict[str, Any] = {
+            "collection": "books",
+            "source.name": "sample",
+            "embedding.service": "hashing",
+            "store.lancedb.uri": "lancedb",
+            "ingest.staging": "staging",
+            "cache.path": "cache",
+            "cache.path": None,
+        }
+        return resolve([Layer("test", values | changes, tmp_path)]).settings
+
+    return changed
