@@ -14,10 +14,15 @@ SOURCES = {
 }
 EMBEDDINGS = {
     "sentence_transformers": "pipelines.embeddings.sentence_transformers_embeddings",
+    "openai": "pipelines.embeddings.openai_embeddings",
+    "cohere": "pipelines.embeddings.cohere_embeddings",
     "hashing": "pipelines.embeddings.hashing_embeddings",
 }
 STORES = {
     "lancedb": "pipelines.stores.lancedb_store",
+    "pgvector": "pipelines.stores.pgvector_store",
+    "pinecone": "pipelines.stores.pinecone_store",
+    "weaviate": "pipelines.stores.weaviate_store",
 }
 REGISTRIES = {"sources": SOURCES, "embeddings": EMBEDDINGS, "stores": STORES}
 

@@ -58,6 +58,11 @@ def checked_filter(filter: dict[str, str], columns: list[str]) -> dict[str, str]
     return filter
 
 
+def text_columns(schema: pa.Schema) -> list[str]:
+    """The columns that searches can be filtered by: those that hold text."""
+    return [field.name for field in schema if pa.types.is_string(field.type)]
+
+
 def refuse_other(generation: str, what: str, found: object, wanted: object) -> None:
     """Raise StoreError when a generation is of another dimension or metric than this run's."""
     if found != wanted:

@@ -7,7 +7,6 @@ before it: compare-and-set.
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import lancedb
@@ -16,9 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.dataflow.records import VECTOR_COLUMN, record_schema
-from pipelines.errors import StaleLiveError, StoreError
+from pipelines.errors import StoreError
 from pipelines.settings import LanceDBSettings
-from pipelines.stores.checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
+from pipelines.stores import lancedb_tables as tables
+from pipelines.stores.checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other, text_columns
+from pipelines.stores.lancedb_tables import Database
+from pipelines.stores.pointer import next_pointer, refuse_live, stale
 
 IDS_PER_DELETE = 5_000
 QUERIES_PER_SEARCH = 100
@@ -26,36 +28,19 @@ QUERIES_PER_SEARCH = 100
 PROBES, REFINE_FACTOR = 20, 10
 ROWS_PER_PARTITION = 4_096
 _METRIC = b"squadron.metric"
-_LIVE = pa.schema(
-    [
-        pa.field("collection", pa.string(), nullable=False),
-        pa.field("generation", pa.string()),
-        pa.field("previous", pa.string()),
-        pa.field("revision", pa.int64()),
-        pa.field("promoted_at", pa.string()),
-    ]
-)
-_GENERATIONS = pa.schema(
-    [
-        pa.field("generation", pa.string(), nullable=False),
-        pa.field("collection", pa.string()),
-        pa.field("description", pa.string()),
-    ]
-)
 
 
-def client(store_settings: LanceDBSettings) -> lancedb.DBConnection:
-    """The connected database. Raises StoreError, naming the setting, when the place cannot be used."""
-    try:
-        connected = lancedb.connect(store_settings.uri)
-        connected.list_tables()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise StoreError(f"store.lancedb.uri {store_settings.uri!r} cannot be used: {error}") from error
-    return connected
+def client(store_settings: LanceDBSettings) -> Database:
+    """The database, connected if it exists. Raises StoreError, naming the setting, when the place cannot be used."""
+    database = Database(store_settings.uri)
+    with tables.reported(f"store.lancedb.uri {store_settings.uri!r} cannot be used"):
+        if database.exists():
+            database.connection.list_tables(limit=1)
+    return database
 
 
 def collection(
-    client: lancedb.DBConnection,
+    client: Database,
     collection_name: str,
     generation: str,
     dimension: int,
@@ -66,22 +51,26 @@ def collection(
 
     Raises StoreError when it exists with another dimension or metric.
     """
-    schema = record_schema(dimension, metadata_columns).with_metadata({_METRIC: metric})
-    table = _open_or_create(client, generation, schema, key="id")
+    fields = record_schema(dimension, metadata_columns)
+    schema = fields.set(0, fields.field("id").with_metadata(tables.KEY)).with_metadata({_METRIC: metric})
+    table = tables.table(client, generation, schema)
     found = table.schema
     refuse_other(generation, "dimension", found.field(VECTOR_COLUMN).type.list_size, dimension)
     refuse_other(generation, "metric", (found.metadata or {}).get(_METRIC, b"").decode(), metric)
-    if missing := [field for field in schema if field.name not in found.names]:
-        table.add_columns(pa.schema(missing))
-    if not _rows(client, "_generations", generation=generation):
-        described(client, collection_name, generation, {})
+    if set(schema.names) - set(found.names):
+        with tables.reported(f"metadata columns could not be added to {table.uri}"), tables.alone(client):
+            table.checkout_latest()
+            table.add_columns(pa.schema([field for field in schema if field.name not in table.schema.names]))
+    if not tables.rows(client, "_generations", generation=generation):
+        tables.put(client, "_generations", _description(collection_name, generation, {}), replaced=None)
     return table
 
 
 def stored_ids(collection: lancedb.table.Table) -> Iterator[pa.Array]:
     """All ids of the generation, streamed."""
-    for batch in collection.search().select(["id"]).to_batches():
-        yield batch.column("id")
+    with tables.reported(f"the ids of {collection.uri} could not be read"):
+        for batch in collection.search().select(["id"]).to_batches():
+            yield batch.column("id")
 
 
 def rows_written(collection: lancedb.table.Table, records: pa.Table) -> int:
@@ -94,10 +83,8 @@ def rows_written(collection: lancedb.table.Table, records: pa.Table) -> int:
     for name in set(names) - set(records.column_names):
         records = records.append_column(name, pa.nulls(records.num_rows, pa.string()))
     rows = records.select(names).cast(collection.schema)
-    try:
+    with tables.reported(f"{rows.num_rows} rows could not be written to {collection.uri}"):
         merged = collection.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise StoreError(f"{rows.num_rows} rows could not be written to {collection.uri}: {error}") from error
     written = merged.num_inserted_rows + merged.num_updated_rows
     if written != rows.num_rows:
         raise StoreError(f"{written} of {rows.num_rows} rows were written to {collection.uri}")
@@ -108,32 +95,32 @@ def rows_deleted(collection: lancedb.table.Table, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
     deleted = 0
     for start in range(0, len(expired_ids), IDS_PER_DELETE):
-        ids = ", ".join(_quoted(i) for i in expired_ids[start : start + IDS_PER_DELETE].to_pylist())
-        try:
+        ids = ", ".join(tables.quoted(i) for i in expired_ids[start : start + IDS_PER_DELETE].to_pylist())
+        with tables.reported(f"rows could not be deleted from {collection.uri}"):
             deleted += collection.delete(f"id IN ({ids})").num_deleted_rows
-        except (OSError, RuntimeError, ValueError) as error:
-            raise StoreError(f"rows could not be deleted from {collection.uri}: {error}") from error
     return deleted
 
 
 def row_count(collection: lancedb.table.Table) -> int:
     """The exact number of rows."""
-    return collection.count_rows()
+    with tables.reported(f"the rows of {collection.uri} could not be counted"):
+        return collection.count_rows()
 
 
 def index_built(collection: lancedb.table.Table, metric: str, store_settings: LanceDBSettings) -> str:
     """What searches use. Compacts the table; builds the vector index once there are enough rows, or folds new
     rows into it; returns when it serves. Below `index_min_rows` search is exact.
     """
-    rows = collection.count_rows()
-    indexed = [index.name for index in collection.list_indices() if VECTOR_COLUMN in index.columns]
-    if rows >= store_settings.index_min_rows and not indexed:
-        config = lancedb.index.IvfSq(distance_type=metric, num_partitions=max(1, rows // ROWS_PER_PARTITION))
-        collection.create_index(VECTOR_COLUMN, config=config)
-        indexed = [index.name for index in collection.list_indices() if VECTOR_COLUMN in index.columns]
-    collection.optimize()
-    if indexed:
-        collection.wait_for_index(indexed)
+    rows = row_count(collection)
+    with tables.reported(f"the index of {collection.uri} could not be built"):
+        indexed = _vector_indices(collection)
+        if rows >= store_settings.index_min_rows and not indexed:
+            config = lancedb.index.IvfSq(distance_type=metric, num_partitions=max(1, rows // ROWS_PER_PARTITION))
+            collection.create_index(VECTOR_COLUMN, config=config)
+            indexed = _vector_indices(collection)
+        collection.optimize()
+        if indexed:
+            collection.wait_for_index(indexed)
     return f"IVF_SQ over {rows} rows" if indexed else f"none: exact search over {rows} rows"
 
 
@@ -147,85 +134,67 @@ def matches(
     """The nearest rows of each query, as `stores.checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
     if not len(query_vectors):
         return MATCH_SCHEMA.empty_table()
-    names = [name for name in collection.schema.names if name != VECTOR_COLUMN]
-    where = " AND ".join(f"{n} = {_quoted(v)}" for n, v in checked_filter(filter, names).items())
+    where = tables.equal(checked_filter(filter, text_columns(collection.schema)))
     parts = []
     for start in range(0, len(query_vectors), QUERIES_PER_SEARCH):
         vectors = query_vectors[start : start + QUERIES_PER_SEARCH]
         search = collection.search(vectors, vector_column_name=VECTOR_COLUMN)
-        search = search.distance_type(metric).nprobes(PROBES).refine_factor(REFINE_FACTOR).limit(top_k)
+        search = search.distance_type(metric).refine_factor(REFINE_FACTOR).limit(top_k)
+        # No maximum: rows that a filter leaves may lie in partitions far from the query.
+        search = search.minimum_nprobes(PROBES).maximum_nprobes(0)
         search = search.where(where, prefilter=True) if where else search
-        found = search.select([*MATCH_SCHEMA.names[2:-1], "_distance"]).to_arrow()
+        with tables.reported(f"{collection.uri} could not be searched"):
+            found = search.select([*MATCH_SCHEMA.names[2:-1], "_distance"]).to_arrow()
         parts.append(_matches(found, start, metric))
     return pa.concat_tables(parts)
 
 
-def generations(client: lancedb.DBConnection, collection_name: str) -> dict[str, dict[str, Any]]:
+def generations(client: Database, collection_name: str) -> dict[str, dict[str, Any]]:
     """The collection's generations that exist, by name, with their descriptions."""
-    existing = _table_names(client)
-    rows = _rows(client, "_generations", collection=collection_name)
+    existing = tables.table_names(client)
+    rows = tables.rows(client, "_generations", collection=collection_name)
     return {row["generation"]: json.loads(row["description"]) for row in rows if row["generation"] in existing}
 
 
-def described(client: lancedb.DBConnection, collection_name: str, generation: str, description: dict[str, Any]) -> str:
+def described(client: Database, collection_name: str, generation: str, description: dict[str, Any]) -> str:
     """The generation, after its description was stored in place of the one before."""
-    row = {"generation": generation, "collection": collection_name, "description": json.dumps(description)}
-    table = _open_or_create(client, "_generations", _GENERATIONS, key="generation")
-    merge = table.merge_insert("generation").when_matched_update_all().when_not_matched_insert_all()
-    merge.execute(pa.Table.from_pylist([row], _GENERATIONS))
+    tables.put(client, "_generations", _description(collection_name, generation, description), "true")
     return generation
 
 
-def live_generation(client: lancedb.DBConnection, collection_name: str) -> dict[str, Any] | None:
+def live_generation(client: Database, collection_name: str) -> dict[str, Any] | None:
     """The live pointer: generation, previous, revision, promoted_at; None before the first promotion."""
-    rows = _rows(client, "_live", collection=collection_name)
+    rows = tables.rows(client, "_live", collection=collection_name)
     return rows[0] if rows else None
 
 
-def promoted(
-    client: lancedb.DBConnection, collection_name: str, generation: str, expected_live: str | None
-) -> dict[str, Any]:
+def promoted(client: Database, collection_name: str, generation: str, expected_live: str | None) -> dict[str, Any]:
     """The live pointer, moved to the generation.
 
     Raises StaleLiveError when `expected_live` is not what was live, StoreError when there is no such generation.
     """
-    if generation not in generations(client, collection_name):
-        raise StoreError(f"collection {collection_name!r} has no generation {generation!r} to promote")
     before = live_generation(client, collection_name)
-    row = {
-        "collection": collection_name,
-        "generation": generation,
-        "previous": before and before["generation"],
-        "revision": before["revision"] + 1 if before else 1,
-        "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    moved = 0
-    if (before and before["generation"]) == expected_live:
-        merge = (
-            _open_or_create(client, "_live", _LIVE, key="collection")
-            .merge_insert("collection")
-            .when_matched_update_all(where="target.revision = source.revision - 1")
-            .when_not_matched_insert_all()
-            .execute(pa.Table.from_pylist([row], _LIVE))
-        )
-        moved = merge.num_inserted_rows + merge.num_updated_rows
-    if not moved:
+    existing = generations(client, collection_name)
+    pointer = next_pointer(collection_name, generation, existing, before, expected_live)
+    if pointer == before:
+        return pointer
+    if not tables.put(client, "_live", pointer, replaced="target.revision = source.revision - 1"):
         now = live_generation(client, collection_name)
-        raise StaleLiveError(
-            f"{generation!r} was not promoted: {(now and now['generation'])!r} is live in {collection_name!r}, "
-            f"this run expected {expected_live!r}. Another run was faster: ingest again"
-        )
-    return row
+        raise stale(collection_name, generation, now["generation"] if now else None, expected_live)
+    return pointer
 
 
-def dropped(client: lancedb.DBConnection, collection_name: str, generation: str) -> str:
-    """The generation, after it was removed. Raises StoreError for the live one."""
-    live = live_generation(client, collection_name)
-    if live and live["generation"] == generation:
-        raise StoreError(f"{generation!r} is live in {collection_name!r}: promote another one before")
-    client.drop_table(generation, ignore_missing=True)
-    table = _open_or_create(client, "_generations", _GENERATIONS, key="generation")
-    table.delete(f"generation = {_quoted(generation)}")
+def dropped(client: Database, collection_name: str, generation: str) -> str:
+    """The generation, after it was removed. Raises StoreError for the live one, and for another collection's."""
+    refuse_live(collection_name, generation, live_generation(client, collection_name))
+    known = tables.rows(client, "_generations", generation=generation)
+    if known and known[0]["collection"] != collection_name:
+        raise StoreError(f"{generation!r} is of collection {known[0]['collection']!r}: it was not dropped")
+    with tables.reported(f"{generation!r} could not be dropped from {client.uri}"):
+        if generation in tables.table_names(client):
+            client.connection.drop_table(generation, ignore_missing=True)
+        if known:
+            client.connection.open_table("_generations").delete(tables.equal({"generation": generation}))
     return generation
 
 
@@ -242,34 +211,9 @@ def _matches(found: pa.Table, first_query: int, metric: str) -> pa.Table:
     return pa.table({"query": query + first_query, "rank": rank, **columns, "score": score}).cast(MATCH_SCHEMA)
 
 
-def _open_or_create(client: lancedb.DBConnection, name: str, schema: pa.Schema, key: str) -> lancedb.table.Table:
-    try:
-        if name in _table_names(client):
-            return client.open_table(name)
-        table = client.create_table(name, schema=schema, exist_ok=True)
-        # Without a key, two writers of the same new row would both insert it.
-        table.set_unenforced_primary_key(key)
-        return table
-    except (OSError, RuntimeError, ValueError) as error:
-        raise StoreError(f"store.lancedb.uri {client.uri!r} cannot be written: {error}") from error
+def _vector_indices(table: lancedb.table.Table) -> list[str]:
+    return [index.name for index in table.list_indices() if VECTOR_COLUMN in index.columns]
 
 
-def _table_names(client: lancedb.DBConnection) -> set[str]:
-    names: set[str] = set()
-    page = client.list_tables(limit=1000)
-    while True:
-        names.update(page.tables)
-        if not page.page_token:
-            return names
-        page = client.list_tables(page_token=page.page_token, limit=1000)
-
-
-def _rows(client: lancedb.DBConnection, table: str, **equal: str) -> list[dict[str, Any]]:
-    if table not in _table_names(client):
-        return []
-    where = " AND ".join(f"{name} = {_quoted(value)}" for name, value in equal.items())
-    return client.open_table(table).search().where(where).limit(10_000).to_arrow().to_pylist()
-
-
-def _quoted(value: str) -> str:
-    return "'" + str(value).replace("'", "''") + "'"
+def _description(collection_name: str, generation: str, description: dict[str, Any]) -> dict[str, Any]:
+    return {"generation": generation, "collection": collection_name, "description": json.dumps(description)}

@@ -1,0 +1,167 @@
+"""Pinecone's rows: what is stored with a vector, requests within the service's limits, pages of ids."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from pinecone import ScoredVector, UpsertResponse
+
+from pipelines.dataflow.records import VECTOR_COLUMN
+from pipelines.errors import StoreError
+from pipelines.stores.pinecone_catalog import MAX_METADATA_BYTES
+from pipelines.stores.pinecone_connection import Connection, Place
+from pipelines.stores.pinecone_requests import PartlyWrittenError
+
+ROWS_PER_WRITE, BYTES_PER_WRITE = 1_000, 2_000_000
+FEWEST_ROWS_PER_WRITE = 64
+BYTES_PER_VALUE, BYTES_PER_FIELD, BYTES_PER_ROW = 16, 18, 100
+IDS_PER_PAGE = 100
+TEXT_COLUMNS = ("document_id", "title", "text")
+_ID_STARTS = "0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A generation."""
+
+    connection: Connection
+    place: Place
+    name: str
+    dimension: int
+    columns: tuple[str, ...]
+    """Metadata columns."""
+
+
+def metadata_of(records: pa.Table, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """What is stored with each vector. Null is not a value in Pinecone: it is left out."""
+    rows = records.select(_kept(records, columns)).to_pylist()
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
+def metadata_bytes(records: pa.Table, columns: Sequence[str]) -> np.ndarray:
+    """`int64 [records]`: how long each row's metadata are in JSON at most.
+
+    Raises StoreError, naming the passage, when a row's are longer than Pinecone takes.
+    """
+    names = _kept(records, columns)
+    most = np.full(records.num_rows, sum(len(name) + BYTES_PER_FIELD for name in names))
+    for name in names:
+        if pa.types.is_string(records.schema.field(name).type):
+            escaped = pc.count_substring_regex(records[name], r'["\\\x00-\x1f]')
+            length = pc.add(pc.binary_length(records[name]), pc.multiply(5, escaped))
+            most += pc.fill_null(length, 0).to_numpy()
+    for row in np.flatnonzero(most > MAX_METADATA_BYTES).tolist():
+        (metadata,) = metadata_of(records.slice(row, 1), columns)
+        if (size := len(json.dumps(metadata, ensure_ascii=False).encode())) > MAX_METADATA_BYTES:
+            raise StoreError(
+                f"passage {records['id'][row]} has {size:,} bytes of text and metadata, Pinecone stores "
+                f"{MAX_METADATA_BYTES:,} with a vector: lower passages.max_tokens, or choose another store. "
+                "Nothing of its batch was written"
+            )
+    return most
+
+
+def batches(metadata_bytes: np.ndarray, dimension: int, concurrency: int) -> Iterator[tuple[int, int]]:
+    """Row numbers, from and to: requests within the limits, and enough of them to keep all connections busy."""
+    rows = min(ROWS_PER_WRITE, max(FEWEST_ROWS_PER_WRITE, -(-len(metadata_bytes) // concurrency)))
+    start = total = 0
+    for position, size in enumerate((metadata_bytes + dimension * BYTES_PER_VALUE + BYTES_PER_ROW).tolist()):
+        if position - start == rows or (position > start and total + size > BYTES_PER_WRITE):
+            yield start, position
+            start, total = position, 0
+        total += size
+    yield start, len(metadata_bytes)
+
+
+def write(collection: Namespace, batch: pa.Table) -> int:
+    """The number of rows written, all those of the batch, in one request."""
+    values = batch[VECTOR_COLUMN].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    numbers = map(encoded, values.reshape(batch.num_rows, -1))
+    metadata = metadata_of(batch, collection.columns)
+    vectors = list(zip(batch["id"].to_pylist(), numbers, metadata, strict=True))
+
+    def upsert() -> UpsertResponse:
+        response = collection.place.index.upsert(vectors=vectors, namespace=collection.name)
+        if response.upserted_count != len(vectors):
+            raise PartlyWrittenError(f"the service took {response.upserted_count} of {len(vectors)} rows")
+        return response
+
+    response = collection.connection.call(f"writing {len(vectors)} rows", upsert)
+    collection.connection.committed(collection.place, collection.name, response)
+    return len(vectors)
+
+
+def encoded(vector: np.ndarray) -> list[Any]:
+    """A float32 vector as a list for the client: of one element, all its numbers in JSON.
+
+    The client encodes by orjson, which takes what is JSON already. From float32 it has half the digits that
+    Python's floats have, in half the time; each reads back as the same float32.
+    """
+    return [orjson.Fragment(orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])]
+
+
+def unwritten(collection: Namespace, failures: Sequence[tuple[list[str], BaseException]]) -> BaseException:
+    """The error for batches, given by their ids, that failed."""
+    for _, error in failures:
+        if not isinstance(error, StoreError):
+            return error
+    ids = [key for part, _ in failures for key in part]
+    more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+    reasons = "; ".join(dict.fromkeys(str(error) for _, error in failures))
+    return StoreError(f"{len(ids)} rows were not written to {collection.name!r}, {', '.join(ids[:5])}{more}: {reasons}")
+
+
+def existing(collection: Namespace, ids: list[str]) -> list[str]:
+    """Those of the ids that are there."""
+    fetch = partial(collection.place.index.fetch, ids=ids, namespace=collection.name)
+    return list(collection.connection.call(f"reading from {collection.name}", fetch).vectors)
+
+
+def delete(collection: Namespace, ids: list[str]) -> None:
+    """Delete rows."""
+    request = partial(collection.place.index.delete, ids=ids, namespace=collection.name)
+    collection.connection.call(f"deleting {len(ids)} rows of {collection.name}", request)
+
+
+def pages(collection: Namespace) -> Iterator[pa.Array]:
+    """All ids, streamed: sixteen listings beside each other, by the first digit of the id."""
+    connection = collection.connection
+    tasks = {connection.submit(_page, collection, start, None) for start in _ID_STARTS}
+    for task in connection.finished(tasks):
+        start, ids, following = task.result()
+        if following:
+            tasks.add(connection.submit(_page, collection, start, following))
+        yield ids
+
+
+def match_row(query: int, rank: int, match: ScoredVector, metric: str) -> dict[str, Any]:
+    """A match as a row of `stores.checks.MATCH_SCHEMA`."""
+    metadata = match.metadata or {}
+    # By l2 Pinecone returns the squared distance, the smallest first.
+    score = -match.score if metric == "l2" else match.score
+    return {"query": query, "rank": rank, "id": match.id, "score": score} | {
+        name: metadata.get(name) for name in TEXT_COLUMNS
+    }
+
+
+def _kept(records: pa.Table, columns: Sequence[str]) -> list[str]:
+    return [name for name in (*TEXT_COLUMNS, "ordinal", *columns) if name in records.column_names]
+
+
+def _page(collection: Namespace, start: str, token: str | None) -> tuple[str, pa.Array, str | None]:
+    listing = partial(
+        collection.place.index.list_paginated,
+        prefix=start,
+        limit=IDS_PER_PAGE,
+        pagination_token=token,
+        namespace=collection.name,
+    )
+    page = collection.connection.call(f"listing {collection.name}", listing)
+    ids = pa.array([item.id for item in page.vectors], pa.string())
+    return start, ids, page.pagination.next if page.pagination else None

@@ -1,0 +1,99 @@
+"""LanceDB keeps the contract, in a folder; and what is its own: the index, and many tables."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.settings import LanceDBSettings
+from pipelines.stores import lancedb_store
+from tests.stores.contract import StoreContract
+from tests.stores.subject import METRICS, Store, Unusable, exact_scores, passage_id, records, vectors, vectors_of
+
+
+class TestLanceDB(StoreContract):
+    rows_over_limits = lancedb_store.IDS_PER_DELETE + 500
+    bytes_over_limits = 5_000_000
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return Store(lancedb_store, LanceDBSettings(uri=str(tmp_path / "lancedb")))
+
+    def unusable(self, store: Store, tmp_path: Path) -> Mapping[str, Unusable]:
+        (tmp_path / "file").write_text("not a folder")
+        place = str(tmp_path / "file" / "lancedb")
+        return {"a place under a file": Unusable(LanceDBSettings(uri=place), names=f"store.lancedb.uri {place!r}")}
+
+
+def test_reading_creates_nothing(tmp_path: Path) -> None:
+    """A dry run reads the catalog of a place that is not there yet."""
+    store = Store(lancedb_store, LanceDBSettings(uri=str(tmp_path / "not" / "there")))
+    assert (store.generations(), store.live(), store.drop("squad_0000b10e")) == ({}, None, "squad_0000b10e")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_may_be_given_as_a_file_uri(tmp_path: Path) -> None:
+    Store(lancedb_store, LanceDBSettings(uri=f"file://{tmp_path}/lancedb")).generation().write(records(range(3)))
+    assert Store(lancedb_store, LanceDBSettings(uri=f"{tmp_path}/lancedb")).generation().count() == 3
+    assert (tmp_path / "lancedb" / "_creating.lock").exists()
+
+
+@pytest.fixture
+def indexing(tmp_path: Path) -> Store:
+    """A store that builds an index from 500 rows."""
+    return Store(lancedb_store, LanceDBSettings(uri=str(tmp_path / "lancedb"), index_min_rows=500))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_index_finds_what_exact_search_finds(indexing: Store, metric: str) -> None:
+    blue, rows, queries = indexing.generation(metric=metric), records(range(2000)), vectors(20, seed=3)
+    blue.write(rows)
+    assert blue.build_index() == "IVF_SQ over 2000 rows"
+    found = blue.search(queries, top_k=10)
+    scores = exact_scores(queries, vectors_of(rows), metric)
+    best = np.argsort(-scores, axis=1)[:, :10]
+    assert found["id"].to_pylist() == [passage_id(row) for row in best.ravel()]
+    expected = np.take_along_axis(scores, best, axis=1).ravel()
+    np.testing.assert_allclose(found["score"].to_numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_below_its_minimum_there_is_no_index(indexing: Store) -> None:
+    blue = indexing.generation()
+    blue.write(records(range(499)))
+    assert blue.build_index() == "none: exact search over 499 rows"
+    blue.write(records(range(499, 500)))
+    assert blue.build_index() == "IVF_SQ over 500 rows"
+
+
+def test_rows_written_after_the_index_are_found_before_and_after_it_takes_them_in(indexing: Store) -> None:
+    blue, rows = indexing.generation(metric="l2"), records(range(1200))
+    blue.write(rows.slice(0, 1000))
+    blue.build_index()
+    blue.write(rows.slice(1000))
+    blue.delete([passage_id(row) for row in range(100)])
+    queries, expected = vectors_of(rows)[1000:], [passage_id(row) for row in range(1000, 1200)]
+    assert blue.search(queries, top_k=1)["id"].to_pylist() == expected
+    assert blue.build_index() == "IVF_SQ over 1100 rows"
+    assert blue.search(queries, top_k=1)["id"].to_pylist() == expected
+    assert passage_id(5) not in blue.search(vectors_of(rows)[:10], top_k=1)["id"].to_pylist()
+
+
+def test_a_filter_finds_rows_in_partitions_that_a_search_does_not_probe(indexing: Store) -> None:
+    """Rows of one language lie opposite to the query, in other partitions of the index than it."""
+    blue = indexing.generation(metadata_columns=["lang"])
+    rows = range((lancedb_store.PROBES + 4) * lancedb_store.ROWS_PER_PARTITION)
+    values = vectors(rows.stop)
+    query = -values[:1]
+    opposite = set(np.argsort(values @ query[0])[:5].tolist())
+    blue.write(records(rows, lang=["rare" if row in opposite else "en" for row in rows]))
+    assert blue.build_index() == f"IVF_SQ over {rows.stop} rows"
+    assert set(blue.search(query, top_k=5, filter={"lang": "rare"})["id"].to_pylist()) == set(map(passage_id, opposite))
+
+
+def test_generations_are_listed_among_more_than_a_thousand_tables(indexing: Store) -> None:
+    indexing.generation()
+    for number in range(1100):
+        Path(indexing.settings.uri, f"another_{number}.lance").mkdir()
+    assert len(lancedb_store.tables.table_names(indexing.client())) == 1102
+    assert indexing.generations() == {"squad_0000b10e": {}}
