@@ -22,6 +22,7 @@ CREDENTIALS = {
     "cohere": Credential("CO_API_KEY", "cohere_default"),
     "pinecone": Credential("PINECONE_API_KEY", "pinecone_default"),
     "weaviate": Credential("WEAVIATE_API_KEY", "weaviate_default"),
+    "pgvector": Credential("PGPASSWORD", "postgres_default"),
 }
 
 

@@ -17,6 +17,9 @@ from pipelines.settings import Settings
 from pipelines.staging import ShardWriter
 
 IDENTITY_BYTES = DIGEST_BYTES // 2
+_SAMPLE = pa.schema(
+    [(name, pa.string()) for name in ("question_id", "question", "document_id")] + [("key", pa.uint64())]
+)
 
 
 class Corpus:
@@ -86,8 +89,7 @@ class Corpus:
                 f"guard.max_quarantined_fraction allows {settings.guard.max_quarantined_fraction:.1%}. "
                 "Mend the corpus, or raise it"
             )
-        if settings.source.columns.document_id:
-            self._check_identities()
+        self._check_identities()
         gone = self.vanished_fraction()
         if live_documents:
             gone = max(gone, 1 - self.documents / live_documents)
@@ -128,52 +130,55 @@ class Corpus:
         return changed
 
     def _check_identities(self) -> None:
-        """Two texts under one id: the second would replace the first on one run, and the first it on the next."""
+        """Refuse two versions of one document: which of them a reader finds would be left to chance."""
         kept = self._stored.digests[self.seen & self._stored.complete]
         digests = np.concatenate([kept, np.array(list(self._new), f"S{DIGEST_BYTES}")])
         identities, counts = np.unique(_identities(digests), return_counts=True)
         suspects = set(identities[counts > 1].tolist())
         if not suspects:
             return
-        source, texts = self._settings.source, dict[str, set[bytes]]()
+        source, versions = self._settings.source, dict[str, set[bytes]]()
+        by_id = source.columns.document_id is not None
         for rows in load("sources", source.name).read_rows(source):
             documents = self._graph.value("documents", rows=rows)
-            for name, digest in zip(documents["document_id"].to_pylist(), documents["digest"].to_pylist(), strict=True):
+            names = documents["document_id" if by_id else "text"].to_pylist()
+            for name, digest in zip(names, documents["digest"].to_pylist(), strict=True):
                 if digest[:IDENTITY_BYTES].rstrip(b"\0") in suspects:
-                    texts.setdefault(name, set()).add(digest)
-        if twice := sorted(name for name, versions in texts.items() if len(versions) > 1):
+                    versions.setdefault(name if by_id else name[:60], set()).add(digest)
+        if twice := sorted(name for name, digests in versions.items() if len(digests) > 1):
+            examples = ", ".join(map(repr, twice[:3]))
             raise SourceError(
-                f"{len(twice)} document ids stand for different texts, e.g. {', '.join(map(repr, twice[:3]))}: "
+                f"{len(twice)} document ids stand for different texts, titles or metadata, e.g. {examples}: "
                 f"ids in column {source.columns.document_id!r} must be unique. Nothing was changed"
+                if by_id
+                else f"{len(twice)} documents have different metadata in different rows, e.g. the one that begins "
+                f"{examples}: take the columns that differ out of source.columns.metadata. Nothing was changed"
             )
 
 
 class QuestionSample:
     """A fixed sample of the corpus's questions: those whose ids have the smallest digests (bottom-k sampling).
 
-    It stays nearly the same when the corpus changes a little, so that figures of two runs can be compared.
+    It does not depend on the order of the corpus, and stays nearly the same when the corpus changes a little,
+    so that figures of two runs can be compared.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._keys = np.empty(0, np.uint64)
-        self._rows: pa.Table | None = None
+        self._rows = _SAMPLE.empty_table()
 
     def add(self, questions: pa.Table) -> None:
-        """Take the questions of a batch."""
+        """Take the questions of a batch. Of questions with the same id one is kept."""
         ids = questions["question_id"].to_pylist()
         keys = np.array([int.from_bytes(blake2b(i.encode(), digest_size=8).digest()) for i in ids], np.uint64)
-        keys = np.concatenate([self._keys, keys])
-        rows = questions if self._rows is None else pa.concat_tables([self._rows, questions])
-        _, first = np.unique(keys, return_index=True)
-        chosen = first[: self._size]
-        self._keys, self._rows = keys[chosen], rows.take(chosen)
+        rows = pa.concat_tables([self._rows, questions.append_column("key", pa.array(keys))])
+        rows = rows.sort_by([(name, "ascending") for name in ("key", "document_id", "question")])
+        _, first = np.unique(rows["key"].to_numpy(), return_index=True)
+        self._rows = rows.take(first[: self._size])
 
     def table(self) -> pa.Table:
         """The sample: question_id, question, document_id."""
-        if self._rows is None:
-            return pa.table({name: pa.array([], pa.string()) for name in ("question_id", "question", "document_id")})
-        return self._rows.combine_chunks()
+        return self._rows.drop_columns(["key"]).combine_chunks()
 
     def digest(self) -> str:
         """Equal digests are equal samples, relevant documents included."""

@@ -98,6 +98,8 @@ def _config_layer(collection: object) -> Layer | None:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"config/{path.name} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"config/{path.name} cannot be read: {error.strerror or error}") from error
     named = values.setdefault("collection", collection)
     if named != collection:
         raise SettingsError(f"config/{path.name} says collection = {named!r}: a collection's file bears its name")
@@ -146,11 +148,12 @@ def _absolute(location: Any, base: Path) -> Any:
 def _explanation(error: ValidationError, origins: Mapping[str, str]) -> str:
     sentences = []
     for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"] if part in _PARTS)
-        if not key:
+        if problem["type"] == "value_error":  # of a validator in settings.py, which says it all
             sentences.append(problem["msg"].removeprefix("Value error, "))
             continue
+        key = ".".join(str(part) for part in problem["loc"] if part in _PARTS)
         wanted = problem["msg"].removeprefix("Input should be ")
+        wanted = wanted.replace("String should match pattern", "text that matches")
         sentences.append(f"{key} = {problem['input']!r} (from {origins.get(key, 'default')}): wanted {wanted}")
     return "; ".join(sentences)
 

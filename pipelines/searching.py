@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.cache import EmbeddingCache, cached_vectors
-from pipelines.catalog import read_catalog, shared_graph
+from pipelines.catalog import fingerprint, read_catalog, shared_graph, vector_space
 from pipelines.dataflow.evaluation import PASSAGES_SEARCHED
 from pipelines.errors import StoreError
 from pipelines.graph import Graph
@@ -84,8 +84,14 @@ def _live_graph(settings: Settings) -> tuple[Graph, str]:
         raise StoreError(
             f"collection {settings.collection!r} has no live generation in {settings.store.name}: ingest first"
         )
-    stored = existing[live]["settings"]
+    if live == f"{settings.collection}_{fingerprint(vector_space(settings))[:8]}":
+        return shared_graph(settings), live  # addresses and devices are those of today
     plain = settings.model_dump()
-    for section, values in stored.items():
+    for section, values in existing[live]["settings"].items():
         plain[section] = plain[section] | values
-    return shared_graph(Settings.model_validate(plain)), live
+    try:
+        return shared_graph(Settings.model_validate(plain)), live
+    except ValueError as error:
+        raise StoreError(
+            f"{live} was made with settings that this version does not know ({error}): ingest again"
+        ) from error

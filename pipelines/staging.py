@@ -84,12 +84,14 @@ class _ShardFile:
 
     def close(self) -> Shard:
         self._write()
-        self._writer.close()
+        with _reported(self._staged.path):
+            self._writer.close()
         return Shard(self._staged.close(), self._number, self.passages, self._tokens)
 
     def _write(self) -> None:
         if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting))
+            with _reported(self._staged.path):
+                self._writer.write_table(pa.concat_tables(self._waiting))
             self._waiting = []
 
 
@@ -97,23 +99,24 @@ class _StagedFile:
     """A file that is there when it is closed, and not before: readers see all of it or nothing."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
         self._filesystem, self._target = fsspec.core.url_to_fs(path)
         with _reported(path):
             self._filesystem.makedirs(self._filesystem._parent(self._target), exist_ok=True)
             self.file = self._filesystem.open(self._target + ".part", "wb")
 
     def close(self) -> str:
-        with _reported(self._path):
+        with _reported(self.path):
             self.file.close()
             self._filesystem.mv(self._target + ".part", self._target)
-        return self._path
+        return self.path
 
 
 def write_table(path: str, table: pa.Table) -> str:
     """Write a table as parquet; a reader sees all of it or nothing."""
     staged = _StagedFile(path)
-    pyarrow.parquet.write_table(table, staged.file, compression="zstd")
+    with _reported(path):
+        pyarrow.parquet.write_table(table, staged.file, compression="zstd")
     return staged.close()
 
 

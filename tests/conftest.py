@@ -32,7 +32,6 @@ def settings_with(tmp_path: Path) -> Callable[..., Settings]:
             "embedding.service": "hashing",
             "store.lancedb.uri": "lancedb",
             "ingest.staging": "staging",
-            "cache.path": "cache",
             "cache.path": None,
         }
         return resolve([Layer("test", values | changes, tmp_path)]).settings

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.dataflow.documents import DIGEST_BYTES
 from pipelines.errors import StoreError
@@ -65,18 +66,13 @@ def expired_ids(stored_documents: StoredDocuments, seen: np.ndarray) -> pa.Array
 def _id_bytes(array: pa.Array) -> np.ndarray:
     """Ids of 32 hex digits as `uint8 [n, 16]`."""
     text = array.cast(pa.string())
-    joined = "".join(text.to_pylist())
-    try:
-        raw = bytes.fromhex(joined)
-    except ValueError:
-        raw = b""
-    if len(raw) * 2 != ID_DIGITS * len(array) or len(joined) != ID_DIGITS * len(array):
-        strange = next((i for i in text.to_pylist() if len(i) != ID_DIGITS), joined[:ID_DIGITS])
+    ours = pc.fill_null(pc.match_substring_regex(text, f"^[0-9a-f]{{{ID_DIGITS}}}$"), False)
+    if (first := pc.index(ours, False).as_py()) >= 0:
         raise StoreError(
-            f"the store holds an id that is not a passage id: {strange!r} (wanted {ID_DIGITS} hex digits). "
+            f"the store holds an id that is not a passage id: {text[first].as_py()!r} (wanted {ID_DIGITS} hex digits). "
             "Something else wrote into this generation: choose another collection, or remove those rows"
         )
-    return np.frombuffer(raw, np.uint8).reshape(-1, ID_DIGITS // 2)
+    return np.frombuffer(bytes.fromhex("".join(text.to_pylist())), np.uint8).reshape(-1, ID_DIGITS // 2)
 
 
 def _as_digests(ids: np.ndarray) -> np.ndarray:

@@ -6,12 +6,14 @@ from hashlib import blake2b
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.sources.rows import has_text
+
 DIGEST_BYTES = 12
 
 
 def identified_rows(rows: pa.RecordBatch) -> pa.Table:
     """The rows that have a text, titles filled, and ids derived from title and text where there is none."""
-    table = pa.Table.from_batches([rows]).filter(_has_text(rows["text"]))
+    table = pa.Table.from_batches([rows]).filter(has_text(rows["text"]))
     table = table.set_column(1, "title", pc.fill_null(table["title"], ""))
     if not table["document_id"].null_count:
         return table
@@ -22,7 +24,7 @@ def identified_rows(rows: pa.RecordBatch) -> pa.Table:
 
 def blank_rows(rows: pa.RecordBatch) -> int:
     """The number of rows without a text: there is nothing to embed in them."""
-    return rows.num_rows - (pc.sum(_has_text(rows["text"])).as_py() or 0)
+    return rows.num_rows - (pc.sum(has_text(rows["text"])).as_py() or 0)
 
 
 def documents(identified_rows: pa.Table) -> pa.Table:
@@ -39,12 +41,12 @@ def documents(identified_rows: pa.Table) -> pa.Table:
         half = DIGEST_BYTES // 2
         first.setdefault(_digest([document_id], half) + _digest(content, half), position)
     digests = pa.array(first.keys(), pa.binary(DIGEST_BYTES))
-    return table.take(list(first.values())).add_column(0, "digest", digests)
+    return table.take(pa.array(first.values(), pa.int64())).add_column(0, "digest", digests)
 
 
 def questions(identified_rows: pa.Table) -> pa.Table:
     """The questions of the batch: question_id, question, and the document_id of the document that answers."""
-    asked = identified_rows.filter(_has_text(identified_rows["question"]))
+    asked = identified_rows.filter(has_text(identified_rows["question"]))
     return pa.table(
         {
             "question_id": pc.coalesce(asked["question_id"], asked["question"]),
@@ -52,10 +54,6 @@ def questions(identified_rows: pa.Table) -> pa.Table:
             "document_id": asked["document_id"],
         }
     )
-
-
-def _has_text(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    return pc.fill_null(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0), False)
 
 
 def _digest(values: Iterable[str], size: int) -> bytes:

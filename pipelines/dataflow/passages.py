@@ -1,7 +1,5 @@
 """Passages: documents cut to what the model reads, on sentence boundaries where possible."""
 
-from functools import lru_cache
-
 import pyarrow as pa
 from hamilton.function_modifiers import config
 from semantic_text_splitter import TextSplitter
@@ -10,6 +8,9 @@ from tokenizers import Tokenizer
 from pipelines.errors import SettingsError, SourceError
 
 MAX_PASSAGES = 0xFFFF
+MIN_TOKENS = 16
+# The splitter's time grows with the square of a text: it is shown this much at once, some ten passages of prose.
+WINDOW_CHARACTERS_PER_TOKEN = 48
 
 
 @config.when(template="title_text_v1")
@@ -30,6 +31,11 @@ def passage_tokens(model_max_tokens: int, max_tokens: int | None) -> int:
         raise SettingsError(
             f"passages.max_tokens is {max_tokens}, but the model reads {model_max_tokens}: "
             "what follows would be cut off silently. Lower it"
+        )
+    if model_max_tokens < MIN_TOKENS:
+        raise SettingsError(
+            f"the model reads {model_max_tokens} tokens beside its prompt, wanted at least {MIN_TOKENS}: "
+            "shorten the prompt, or choose another model"
         )
     return max_tokens or model_max_tokens
 
@@ -110,13 +116,25 @@ def _cut(
     # Tokens across a seam may join or split, so a piece can turn out longer than its parts: then try shorter.
     for share in (1.0, 0.9, 0.75, 0.5):
         capacity = int((limit - frame) * share)
-        pieces = _splitter(tokenizer, capacity, min(overlap, capacity // 2)).chunks(text)
+        pieces = _pieces(tokenizer, text, capacity, min(overlap, capacity // 2))
         counts = _token_counts(tokenizer, [_rendered(template, title, piece) for piece in pieces])
         if max(counts) <= limit:
             return title, list(zip(pieces, counts, strict=True))
     raise SourceError(f"a text cannot be cut into passages of {limit} tokens: raise passages.max_tokens")
 
 
-@lru_cache(maxsize=256)
-def _splitter(tokenizer: Tokenizer, capacity: int, overlap: int) -> TextSplitter:
-    return TextSplitter.from_huggingface_tokenizer(tokenizer, capacity, overlap=overlap)
+def _pieces(tokenizer: Tokenizer, text: str, capacity: int, overlap: int) -> list[str]:
+    """The text in pieces of at most `capacity` tokens; only white space between two of them is left out."""
+
+    def size(part: str) -> int:
+        return len(tokenizer.encode_batch_fast([part], add_special_tokens=False)[0])
+
+    splitter = TextSplitter.from_callback(size, capacity, overlap=overlap)
+    pieces: list[str] = []
+    start, window = 0, capacity * WINDOW_CHARACTERS_PER_TOKEN
+    while start + window < len(text):
+        found = splitter.chunk_indices(text[start : start + window])
+        # The last piece ends where the window does: it is cut again, together with what follows.
+        pieces += [piece for _, piece in found[:-1] or found]
+        start += found[-1][0] if len(found) > 1 else window
+    return pieces + splitter.chunks(text[start:])

@@ -1,56 +1,122 @@
-"""Engine: what runs a local model. The service module chooses one; nothing outside it knows which."""
+"""Engine: what runs a local model. The service module asks for one here; nothing else knows which it is."""
 
 import logging
+import os
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
+from pipelines.embeddings import bert
+from pipelines.errors import SettingsError
+from pipelines.settings import SentenceTransformersSettings
+
 log = logging.getLogger(__name__)
+
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 class Engine(Protocol):
     """A loaded model."""
 
     device: str
-    """Where it runs, e.g. `cpu`, `cuda:0`."""
+    """Where it runs and how, e.g. `cpu, openvino bf16`, `cuda:0, torch fp32`."""
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """`float32 [texts, dimension]`, unit length, in the order given."""
 
 
-class TorchEngine:
-    """The reference: SentenceTransformer itself. Importing it takes seconds."""
+@dataclass(frozen=True)
+class Machine:
+    """What the choice of an engine depends on."""
 
-    def __init__(self, folder: Path, device: str, batch_tokens: int) -> None:
-        from sentence_transformers import SentenceTransformer
-
-        self._model = SentenceTransformer(str(folder), device=None if device == "auto" else device)
-        self._batch_tokens = batch_tokens
-        self.device = str(self._model.device)
-        log.info("%s runs on %s with torch", folder.name, self.device)
-
-    def encode(self, texts: list[str]) -> np.ndarray:
-        """`float32 [texts, dimension]`, unit length, in the order given."""
-        vectors = np.empty((len(texts), self._model.get_embedding_dimension() or 0), np.float32)
-        lengths = [len(ids) for ids in self._model.tokenizer(texts)["input_ids"]] if texts else []
-        for rows in token_batches(lengths, self._batch_tokens):
-            vectors[rows] = self._model.encode(
-                [texts[row] for row in rows],
-                batch_size=len(rows),
-                normalize_embeddings=True,
-                show_progress_bar=False,
-            )
-        return vectors
+    accelerator: bool
+    """There is a GPU that the installed torch can use."""
+    openvino: bool
+    """OpenVINO is installed."""
 
 
-def token_batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
-    """Rows grouped for one call each: alike in length, at most `batch_tokens` of them with padding."""
+def this_machine() -> Machine:
+    """Found out without importing torch or OpenVINO."""
+    return Machine(accelerator=_has_cuda() or _has_apple_gpu(), openvino=find_spec("openvino") is not None)
+
+
+def load_engine(settings: SentenceTransformersSettings, folder: Path) -> Engine:
+    """The model in the folder, loaded, on the backend that the settings name or `chosen_backend` finds."""
+    if chosen_backend(settings, folder, this_machine()) == "openvino":
+        from pipelines.embeddings.openvino_engine import OpenVINOEngine
+
+        return OpenVINOEngine(folder, settings.precision, settings.batch_tokens)
+    from pipelines.embeddings.torch_engine import TorchEngine
+
+    return TorchEngine(folder, settings.device, settings.precision, settings.batch_tokens)
+
+
+def chosen_backend(
+    settings: SentenceTransformersSettings, folder: Path, machine: Machine
+) -> Literal["torch", "openvino"]:
+    """OpenVINO for a plain BERT model on a CPU, else torch; a backend that is named is taken.
+
+    Raises SettingsError when OpenVINO is asked for and cannot run the model.
+    """
+    if settings.backend == "torch":
+        return "torch"
+    obstacle = bert.obstacle(folder) if machine.openvino else "the package openvino is not installed"
+    if settings.backend == "openvino" or settings.precision == "int8":
+        if not obstacle:
+            return "openvino"
+        key, value = ("backend", "openvino") if settings.backend == "openvino" else ("precision", "int8")
+        raise SettingsError(
+            f"embedding.sentence_transformers.{key} is {value!r}, but {settings.model} cannot run on OpenVINO: "
+            f"{obstacle}. Set it to auto"
+        )
+    if settings.device in ("cuda", "mps") or (settings.device == "auto" and machine.accelerator):
+        return "torch"
+    if obstacle:
+        log.info("%s runs on torch, more slowly than on OpenVINO: %s", settings.model, obstacle)
+        return "torch"
+    return "openvino"
+
+
+def token_batches(lengths: list[int], batch_tokens: int, length_step: int = 1) -> list[list[int]]:
+    """Rows grouped for one call each: alike in length, longest first, at most `batch_tokens` of them with padding.
+
+    A call is padded to its longest text, rounded up to a multiple of `length_step`.
+    """
     batches: list[list[int]] = []
-    longest = 0
+    padded = 0
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if not batches or (len(batches[-1]) + 1) * longest > batch_tokens:
+        if not batches or (len(batches[-1]) + 1) * padded > batch_tokens:
             batches.append([])
-            longest = lengths[row]
+            padded = -(-lengths[row] // length_step) * length_step
         batches[-1].append(row)
     return batches
+
+
+def usable_cores(cgroup: Path = _CGROUP) -> int:
+    """Cores that this process may use: those it is bound to, and no more than its container's quota pays for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except OSError:  # not Linux, or no container
+        return cores
+    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
+
+
+def _has_cuda() -> bool:
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return False
+    try:
+        if version("torch").endswith("+cpu"):
+            return False
+    except PackageNotFoundError:
+        return False
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()  # the latter under WSL
+
+
+def _has_apple_gpu() -> bool:
+    return sys.platform == "darwin" and os.uname().machine == "arm64"

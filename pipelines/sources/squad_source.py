@@ -2,15 +2,16 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 
 from pipelines.errors import SourceError
 from pipelines.settings import SourceSettings
-from pipelines.sources.rows import renamed_rows
+from pipelines.sources.rows import BATCH_ROWS, check_columns, renamed_rows
 
 HUB_ID = "rajpurkar/squad"
-BATCH_ROWS = 1000
+HUB_URI = "hf://datasets/"
 
 
 def read_rows(source: SourceSettings) -> Iterator[pa.RecordBatch]:
@@ -19,19 +20,39 @@ def read_rows(source: SourceSettings) -> Iterator[pa.RecordBatch]:
     Raises SourceError when the hub cannot be reached and no cached copy exists, or when the data set or the
     split does not exist. It never falls back to another corpus.
     """
+    name, in_folder = _name(source.path)
     import datasets  # 2 s: not before it is needed
 
     datasets.disable_progress_bars()
     logging.getLogger("datasets").setLevel(logging.ERROR)
-    name = source.path or HUB_ID
+    row = 1
     try:
-        dataset = datasets.load_dataset(name, split=source.split, revision=source.revision)
+        # The library's cache takes a folder for unchanged when the folder's name and README are: go past it.
+        dataset = datasets.load_dataset(name, split=source.split, revision=source.revision, streaming=in_folder)
+        for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
+            check_columns(table.column_names, source.columns, name)
+            yield renamed_rows(table, source.columns, name, row)
+            row += table.num_rows
     except ConnectionError as error:
         raise SourceError(
             f"the Hugging Face Hub cannot be reached and {name!r} is not in the local cache: "
             "go online, or set source.path to a local copy, or use source.name=files or sample"
         ) from error
-    except (OSError, ValueError) as error:
-        raise SourceError(f"data set {name!r}, split {source.split!r}: {error}") from error
-    for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
-        yield renamed_rows(table, source.columns, name)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error.__cause__ or error)[:500]
+        raise SourceError(f"data set {name!r}, split {source.split!r} cannot be loaded: {reason}") from error
+
+
+def _name(path: str | None) -> tuple[str, bool]:
+    """What `datasets` calls the data set, a folder or an id of the hub, and whether it is a folder."""
+    if not path:
+        return HUB_ID, False
+    if path.startswith(HUB_URI):
+        return path.removeprefix(HUB_URI).strip("/"), False
+    if not Path(path).is_dir():
+        kind = "a file" if Path(path).is_file() else "not there"
+        raise SourceError(
+            f"source.path {path!r} is {kind}: wanted a folder with a copy of the data set, or {HUB_URI}ORG/NAME "
+            "for another one of the hub; single files are read with source.name=files"
+        )
+    return path, True

@@ -92,6 +92,15 @@ class LocalAirflow:
         """Set an Airflow Variable as an administrator does."""
         run_airflow(self._environment, "variables", "set", key, value)
 
+    def set_connection(self, name: str, kind: str, password: str) -> None:
+        """Set an Airflow Connection with a secret as an administrator does."""
+        run_airflow(self._environment, "connections", "add", name, f"--conn-type={kind}", f"--conn-password={password}")
+
+    def task_logs(self) -> str:
+        """All that the tasks have logged so far, in all files."""
+        folder = Path(self._environment["AIRFLOW_HOME"], "logs")
+        return "\n".join(path.read_text() for path in folder.rglob("*.log"))
+
     def run_dag(self, dag: str, conf: dict[str, Any], timeout_seconds: float = 300) -> tuple[str, str]:
         """Trigger a DAG and wait: (run id, state)."""
         run = self.post(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]

@@ -20,7 +20,11 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("places")
-    return {"store.lancedb.uri": str(folder / "lancedb"), "ingest.staging": str(folder / "staging"), "cache.path": str(folder / "cache")}
+    return {
+        "store.lancedb.uri": str(folder / "lancedb"),
+        "ingest.staging": str(folder / "staging"),
+        "cache.path": str(folder / "cache"),
+    }
 
 
 def test_a_run_over_rest_honours_variables_and_lets_its_conf_override_them(
@@ -88,7 +92,11 @@ def test_an_unknown_setting_fails_the_run_at_once_and_names_the_nearest(
 
 
 def test_a_failed_run_leaves_no_generation_and_no_staging(airflow: LocalAirflow, tmp_path: Path) -> None:
-    places = {"store.lancedb.uri": str(tmp_path / "lancedb"), "ingest.staging": str(tmp_path / "staging"), "cache.path": str(tmp_path / "cache")}
+    places = {
+        "store.lancedb.uri": str(tmp_path / "lancedb"),
+        "ingest.staging": str(tmp_path / "staging"),
+        "cache.path": str(tmp_path / "cache"),
+    }
     broken = tmp_path / "broken.jsonl"
     broken.write_bytes(b'{"context": "fine"}\n{"context": "\xff"}\n')
 

@@ -1,0 +1,86 @@
+"""Swapping the store by an Airflow Variable, in a real Airflow: four stores give the same answers."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.resolution import Layer, resolve
+from pipelines.searching import search
+from tests.dags.local_airflow import LocalAirflow
+from tests.stores.postgres import WANTED, programs, running
+from tests.wire.pinecone_server import PineconeServer
+from tests.wire.weaviate_server import WeaviateServer
+
+pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+
+PINECONE_KEY, WEAVIATE_KEY = "pcsk_swap_0123456789abcdef", "weaviate-swap-0123456789abcdef"
+QUESTIONS = ("How is steel made from iron?", "What do bees collect?", "Wie entsteht ein Gewitter?")
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    with LocalAirflow(tmp_path_factory.mktemp("airflow")) as running_airflow:
+        yield running_airflow
+
+
+def test_a_variable_moves_the_next_run_to_another_store_and_nothing_is_embedded_twice(
+    airflow: LocalAirflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = programs()
+    if place is None:
+        pytest.skip(WANTED)
+    with (
+        running(place) as postgres,
+        PineconeServer(PINECONE_KEY) as pinecone,
+        WeaviateServer(key=WEAVIATE_KEY) as weaviate,
+    ):
+        settings: dict[str, Any] = {
+            "collection": "swapped",
+            "source": {"name": "sample"},
+            "ingest": {"staging": str(tmp_path / "staging")},
+            "cache": {"path": str(tmp_path / "cache")},
+            "store": {
+                "lancedb": {"uri": str(tmp_path / "lancedb")},
+                "pinecone": {"host": pinecone.url},
+                "weaviate": {"uri": weaviate.uri, "grpc_port": weaviate.grpc_port},
+                "pgvector": {"uri": postgres.uri},
+            },
+        }
+        secrets = {
+            "pinecone_default": ("generic", PINECONE_KEY, "PINECONE_API_KEY"),
+            "weaviate_default": ("generic", WEAVIATE_KEY, "WEAVIATE_API_KEY"),
+            "postgres_default": ("postgres", postgres.password, "PGPASSWORD"),
+        }
+        for name, (kind, secret, variable) in secrets.items():
+            airflow.set_connection(name, kind, secret)
+            monkeypatch.setenv(variable, secret)
+        airflow.set_variable("vector_ingest", json.dumps(settings))
+        airflow.set_variable("embedding_service", "hashing")
+
+        embedded, answers = {}, {}
+        for store in ("lancedb", "pinecone", "weaviate", "pgvector"):
+            airflow.set_variable("vector_store", store)
+            run, state = airflow.run_dag("vector_ingest", {})
+            assert state == "success", airflow.task_logs()[-5000:]
+            counts = airflow.report("vector_ingest", run)["counts"]
+            assert counts["written"] == counts["passages"] == 107
+            embedded[store] = counts["embedded"]
+            chosen = {"vector_store": store, "embedding_service": "hashing"}
+            resolved = resolve([Layer("Variable", settings | chosen, tmp_path)]).settings
+            answers[store] = [search(resolved, question, top_k=5) for question in QUESTIONS]
+
+        assert embedded == {"lancedb": 107, "pinecone": 0, "weaviate": 0, "pgvector": 0}
+        for store, given in answers.items():
+            for found, expected in zip(given, answers["lancedb"], strict=True):
+                ids = [match["passage_id"] for match in found]
+                assert ids == [match["passage_id"] for match in expected], store
+                scores = [match["score"] for match in found]
+                assert scores == pytest.approx([match["score"] for match in expected], abs=1e-3), store
+        logs = airflow.task_logs()
+        assert "store.name = " in logs
+        assert not [secret for _, secret, _ in secrets.values() if secret in logs]
+        assert os.environ["PGPASSWORD"] == postgres.password  # the secrets looked for were the ones in use

