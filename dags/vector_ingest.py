@@ -84,11 +84,12 @@ def vector_ingest() -> None:
         return asdict(steps.ingest_shard(_prepared(settings), steps.Plan(**plan), staging.Shard(**shard)))
 
     @task(trigger_rule="none_failed", multiple_outputs=False)
-    def finish(settings: str, plan: dict[str, Any]) -> dict[str, Any]:
+    def finish(settings: str, plan: dict[str, Any], ingested: list[dict[str, Any]] | None) -> dict[str, Any]:
         """Delete what left the corpus, build the index, count the rows."""
         from pipelines import steps
 
-        return asdict(steps.finish(_prepared(settings), steps.Plan(**plan)))
+        refused = sum(shard["quarantined"] for shard in (ingested or [])[:])
+        return asdict(steps.finish(_prepared(settings), steps.Plan(**plan), refused))
 
     @task(multiple_outputs=False)
     def evaluate(settings: str, plan: dict[str, Any]) -> dict[str, Any]:
@@ -117,9 +118,9 @@ def vector_ingest() -> None:
     shards = plan(settings)
     planned = shards["plan"]
     ingested = ingest.partial(settings=settings, plan=planned).expand(shard=shards)
-    finished = finish(settings, planned)
+    finished = finish(settings, planned, ingested)
     evaluation = evaluate(settings, planned)
-    ingested >> finished >> evaluation
+    finished >> evaluation
     promote(settings, planned, ingested, finished, evaluation)
 
 

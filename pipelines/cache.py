@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from pipelines.embeddings.retrying import RefusedTextsError
 from pipelines.errors import StoreError
 from pipelines.graph import Graph
 from pipelines.settings import Settings
@@ -54,15 +55,20 @@ class EmbeddingCache:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def contains(self, texts: Sequence[str]) -> np.ndarray:
+        """`bool [texts]`: which of them there are vectors for, as far as can be told without reading these."""
+        if not len(self._keys) or not texts:
+            return np.zeros(len(texts), bool)
+        return self._positions(texts)[1]
+
     def vectors(self, texts: Sequence[str], dimension: int) -> tuple[np.ndarray, np.ndarray]:
         """The vectors there are, `float32 [texts, dimension]`, and which of them, `bool [texts]`."""
         vectors = np.zeros((len(texts), dimension), np.float32)
         found = np.zeros(len(texts), bool)
         if not len(self._keys) or not texts:
             return vectors, found
-        wanted = np.array([_text_digest(text) for text in texts], f"S{TEXT_BYTES}")
-        positions = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        (rows,) = np.nonzero(self._keys[positions] == wanted)
+        positions, there = self._positions(texts)
+        (rows,) = np.nonzero(there)
         places = self._places[positions[rows]]
         for number in np.unique(places[:, 0]):
             chosen = places[:, 0] == number
@@ -91,6 +97,12 @@ class EmbeddingCache:
             self._filesystem.mv(target + ".part", target)
         except OSError as error:
             raise StoreError(f"cache.path: {target} cannot be written: {error.strerror or error}") from error
+
+    def _positions(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Where each text stands among the keys, and whether it does."""
+        wanted = np.array([_text_digest(text) for text in texts], f"S{TEXT_BYTES}")
+        positions = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        return positions, self._keys[positions] == wanted
 
     def _listed(self) -> list[str]:
         try:
@@ -147,15 +159,23 @@ def cached_vectors(graph: Graph, cache: EmbeddingCache | None, node: str, texts:
 
     The model is loaded only if there is something to embed. What was paid for is kept before anything is written
     to the store: when that fails, the next try embeds nothing.
+    Raises RefusedTextsError, all other vectors kept and in it, when the service refused some of the texts.
     """
     if cache is None:
         return _computed(graph, node, texts), 0
     vectors, found = cache.vectors(texts, graph.kept("dimension"))
     missing = np.flatnonzero(~found)
+    refusal = None
     if len(missing):
-        lacking = [texts[row] for row in missing]
-        vectors[missing] = _computed(graph, node, lacking)
-        cache.add(lacking, vectors[missing])
+        try:
+            vectors[missing] = _computed(graph, node, [texts[row] for row in missing])
+        except RefusedTextsError as error:
+            vectors[missing], refusal = error.embeddings, error
+        sound = [row for position, row in enumerate(missing) if refusal is None or position not in refusal.reasons]
+        cache.add([texts[row] for row in sound], vectors[sound])
+    if refusal is not None:
+        reasons = {int(missing[position]): reason for position, reason in refusal.reasons.items()}
+        raise RefusedTextsError(refusal.service, reasons, vectors) from refusal
     return vectors, len(texts) - len(missing)
 
 

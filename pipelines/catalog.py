@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -132,6 +132,10 @@ def collect_generations(graph: Graph, settings: Settings) -> list[str]:
         if len(wanted & existing.keys()) >= settings.retention.generations:
             break
         wanted.add(name)
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="milliseconds")
+    for name, about in existing.items():
+        if "metrics" not in about and about.get("created_at", now()) > yesterday:
+            wanted.add(name)  # perhaps another run is building it
     collected = [name for name in newest if name not in wanted]
     for name in collected:
         graph.value("dropped", generation=name)

@@ -19,6 +19,7 @@ TITLES = {
     "evaluation": "Evaluation",
     "gate": "Quality gate",
     "guard": "Guards",
+    "budget": "Budget",
     "retention": "Retention",
 }
 # These decide which DAG runs, and when: a run cannot change them.

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveInt, TypeAdapter, ValidationError
 
 from pipelines.errors import SettingsError
-from pipelines.settings import home
+from pipelines.settings import Settings, home
 
 FREE = ("hashing", "sentence_transformers")
 """Services that run on our own machines: their tokens cost nothing."""
@@ -49,6 +49,12 @@ def price_per_million(service: str, model: str) -> float | None:
         return 0.0
     known = known_model(service, model)
     return known.price_per_million_tokens if known else None
+
+
+def price_of(settings: Settings) -> float | None:
+    """US dollars for a million tokens of the configured model; None when the price is not known."""
+    service = settings.embedding.service
+    return price_per_million(service, getattr(getattr(settings.embedding, service), "model", service))
 
 
 def dimension_of(service: str, model: str, dimensions: int | None) -> int:

@@ -1,12 +1,14 @@
 """Planning: one pass over the corpus against the ids in the store, in memory that does not grow with the texts."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.cache import EmbeddingCache
 from pipelines.dataflow.changes import StoredDocuments
 from pipelines.dataflow.documents import DIGEST_BYTES
 from pipelines.errors import GuardError, SourceError
@@ -30,6 +32,9 @@ class Corpus:
         self._graph = graph
         self._stored = stored
         self._new: set[bytes] = set()
+        self._rewritten: set[str] = set()
+        in_part = stored.ids[~stored.complete[stored.document_of]]
+        self._in_part = {row.tobytes().hex()[: 2 * DIGEST_BYTES] for row in in_part}
         self.seen = np.zeros(len(stored.digests), bool)
         """`bool [stored documents]`: which of them the corpus still holds."""
         self.blank = 0
@@ -100,6 +105,17 @@ class Corpus:
                 "changed. If they are to be deleted, raise it for this run; if this is another corpus, give it "
                 "a collection of its own"
             )
+
+    def note_cut(self, passages: pa.Table) -> None:
+        """Take notice of the passages of a changed document that was stored in part."""
+        if self._in_part:
+            self._rewritten.update(i for i in passages["id"].to_pylist() if i[: 2 * DIGEST_BYTES] in self._in_part)
+
+    def leftover_ids(self) -> pa.Array:
+        """Stored ids of documents that were stored in part, and are cut otherwise now."""
+        stored = self._stored
+        rows = stored.ids[(self.seen & ~stored.complete)[stored.document_of]]
+        return pa.array([i for i in (row.tobytes().hex() for row in rows) if i not in self._rewritten], pa.string())
 
     def vanished_fraction(self) -> float:
         """The share of the stored documents of which the corpus holds no version any more."""
@@ -186,19 +202,35 @@ class QuestionSample:
         return blake2b(repr(list(rows)).encode(), digest_size=8).hexdigest()
 
 
-def staged_passages(changes: Iterator[pa.Table], graph: Graph, writer: ShardWriter | None) -> tuple[int, int]:
-    """Passages and tokens of the changed documents; they wait in the writer's shards if there is one."""
-    passages = tokens = 0
-    for documents in changes:
+@dataclass(frozen=True)
+class Staged:
+    """What is to be embedded."""
+
+    passages: int = 0
+    tokens: int = 0
+    billed_tokens: int = 0
+    """Tokens of the passages whose vectors are not in the cache."""
+
+
+def staged_passages(corpus: Corpus, graph: Graph, cache: EmbeddingCache | None, writer: ShardWriter | None) -> Staged:
+    """Cut the changed documents; the passages wait in the writer's shards if there is one."""
+    staged = Staged()
+    for documents in corpus.changes():
         if not documents.num_rows:
             continue
         graph.kept("tokenizer")
         cut = graph.value("passages", changed_documents=documents)
-        passages += cut.num_rows
-        tokens += sum(cut["tokens"].to_pylist())
+        corpus.note_cut(cut)
+        tokens = cut["tokens"].to_numpy()
+        paid = ~cache.contains(graph.value("embedding_texts", passages=cut)) if cache else np.ones(len(tokens), bool)
+        staged = Staged(
+            staged.passages + cut.num_rows,
+            staged.tokens + int(tokens.sum()),
+            staged.billed_tokens + int(tokens[paid].sum()),
+        )
         if writer:
             writer.add(cut)
-    return passages, tokens
+    return staged
 
 
 def _identities(digests: np.ndarray) -> np.ndarray:

@@ -13,9 +13,10 @@ def run_report(
 ) -> dict[str, Any]:
     """The report of a whole run.
 
-    `counts` are of passages, but for `documents` and `quarantined` (rows that could not be embedded);
-    unchanged + embedded + cached = passages. `seconds` are per stage; those of `ingest` are summed over
-    shards. `metrics` are null for a corpus without questions. `cost` is in US dollars.
+    `counts` are of passages, but for `documents` and `quarantined` (rows without a text, and passages that the
+    service refused); unchanged + embedded + cached + refused = passages. `seconds` are per stage; those of
+    `ingest` are summed over shards. `metrics` are null for a corpus without questions. `cost` is in US dollars,
+    by the tokens whose vectors were not cached; null when the price of the model is not known.
     """
     seconds = {
         "plan": plan.seconds,
@@ -41,7 +42,7 @@ def run_report(
             "cached": ingested.cached,
             "written": ingested.written,
             "deleted": finished.deleted,
-            "quarantined": plan.quarantined,
+            "quarantined": plan.quarantined + ingested.quarantined,
         },
         "metrics": {name: evaluation.metrics.get(name) for name in METRIC_NAMES},
         "questions": evaluation.questions,
@@ -50,7 +51,8 @@ def run_report(
         "seconds": {stage: round(taken, 3) for stage, taken in seconds.items()},
         "passages_per_second": round(ingested.embedded / ingested.seconds, 1) if ingested.embedded else None,
         "tokens": ingested.tokens,
-        "cost": 0.0,
+        "billed_tokens": plan.billed_tokens,
+        "cost": plan.cost,
         "device": ingested.device,
         "index": finished.index,
         "vector_space": plan.vector_space,
@@ -72,7 +74,8 @@ def plan_report(plan: Plan) -> dict[str, Any]:
             "quarantined": plan.quarantined,
         },
         "tokens": plan.tokens,
-        "cost": 0.0,
+        "billed_tokens": plan.billed_tokens,
+        "cost": plan.cost,
         "vector_space": plan.vector_space,
         "seconds": {"plan": round(plan.seconds, 3)},
     }

@@ -15,7 +15,7 @@ def ingest(settings: Settings) -> dict[str, Any]:
     plan = steps.plan(settings, run_id)
     try:
         ingested = sum((steps.ingest_shard(settings, plan, shard) for shard in plan.shards), steps.Ingested())
-        finished = steps.finish(settings, plan)
+        finished = steps.finish(settings, plan, ingested.quarantined)
         evaluation = steps.evaluate(settings, plan)
         promotion = steps.promote(settings, plan, evaluation)
     finally:

@@ -341,6 +341,15 @@ class GuardSettings(_Frozen):
     )
 
 
+class BudgetSettings(_Frozen):
+    """What a run may spend on embedding; more is refused before the first request."""
+
+    max_tokens: Annotated[int, Field(ge=0)] | None = Field(None, description="Tokens embedded at the most.")
+    max_cost_usd: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="US dollars spent at the most, by the prices in config/models.toml."
+    )
+
+
 class RetentionSettings(_Frozen):
     """What is kept for rollback."""
 
@@ -363,6 +372,7 @@ class Settings(_Frozen):
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
     guard: GuardSettings = GuardSettings()
+    budget: BudgetSettings = BudgetSettings()
     retention: RetentionSettings = RetentionSettings()
 
     @model_validator(mode="after")

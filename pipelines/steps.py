@@ -7,13 +7,14 @@ before it is moved.
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipelines import staging
-from pipelines.cache import cached_vectors, evict, opened_cache
+from pipelines.cache import EmbeddingCache, cached_vectors, evict, opened_cache
 from pipelines.catalog import (
     Promotion,
     collect_generations,
@@ -25,8 +26,10 @@ from pipelines.catalog import (
     shared_graph,
     vector_space,
 )
-from pipelines.errors import GateError, StoreError
+from pipelines.embeddings.retrying import RefusedTextsError
+from pipelines.errors import GateError, GuardError, StoreError
 from pipelines.graph import Graph
+from pipelines.models import price_of
 from pipelines.planning import Corpus, staged_passages
 from pipelines.progress import Progress
 from pipelines.searching import measured
@@ -55,6 +58,11 @@ class Plan:
     deleted: int
     quarantined: int
     tokens: int
+    """Of the passages that the store lacks."""
+    billed_tokens: int
+    """Of those, tokens that must be embedded: their vectors are not in the cache."""
+    cost: float | None
+    """US dollars for them; None when the model's price is not known."""
     questions: int
     questions_digest: str
     example_question: str | None
@@ -78,6 +86,8 @@ class Ingested:
     embedded: int = 0
     cached: int = 0
     written: int = 0
+    quarantined: int = 0
+    """Passages that the service refused."""
     tokens: int = 0
     device: str | None = None
     seconds: float = 0.0
@@ -87,6 +97,7 @@ class Ingested:
             self.embedded + other.embedded,
             self.cached + other.cached,
             self.written + other.written,
+            self.quarantined + other.quarantined,
             self.tokens + other.tokens,
             other.device or self.device,
             self.seconds + other.seconds,
@@ -131,9 +142,11 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
     try:
         if writer:
             staging.remove(folder)  # what an earlier try of this run has left
-        new, tokens = staged_passages(corpus.changes(), graph, writer)
+        staged = staged_passages(corpus, graph, opened_cache(settings, graph), writer)
         corpus.check(existing[live].get("documents") if live in existing and live != generation else None)
+        cost = _affordable_cost(settings, staged.billed_tokens)
         expired = graph.value("expired_ids", stored_documents=stored, seen=corpus.seen)
+        expired = pa.concat_arrays([expired, corpus.leftover_ids()])
         shards = writer.close() if writer else []
         if writer:
             staging.write_table(f"{folder}/expired.parquet", pa.table({"id": expired}))
@@ -158,11 +171,13 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
         folder=folder,
         shards=shards,
         documents=corpus.documents,
-        passages=corpus.unchanged_passages + new,
+        passages=corpus.unchanged_passages + staged.passages,
         unchanged=corpus.unchanged_passages,
         deleted=len(expired),
         quarantined=corpus.blank,
-        tokens=tokens,
+        tokens=staged.tokens,
+        billed_tokens=staged.billed_tokens,
+        cost=cost,
         questions=questions.num_rows,
         questions_digest=corpus.questions.digest(),
         example_question=questions["question"][0].as_py() if questions.num_rows else None,
@@ -171,7 +186,7 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
     log.info(
         "plan for %s: %d documents, %d passages, %d unchanged, %d to embed (%d tokens), %d to delete, %d shards",
         *(generation, made.documents, made.passages, made.unchanged),
-        *(made.to_embed, tokens, made.deleted, len(made.shards)),
+        *(made.to_embed, made.tokens, made.deleted, len(made.shards)),
     )
     return made
 
@@ -184,29 +199,31 @@ def ingest_shard(settings: Settings, plan: Plan, shard: Shard) -> Ingested:
     cache = opened_cache(settings, graph)
     stage = f"ingest {shard.number + 1}/{len(plan.shards)}" if len(plan.shards) > 1 else "ingest"
     progress = Progress(stage, shard.passages, "passages")
-    written = cached = 0
+    done = Ingested()
     for passages in staging.read_batches(shard.path, settings.ingest.batch_passages):
-        texts = graph.value("embedding_texts", passages=passages)
-        vectors, found = cached_vectors(graph, cache, "embeddings", texts)
-        written += graph.value("rows_written", passages=passages, embeddings=vectors, collection=collection)
-        cached += found
+        done += _ingest_batch(graph, cache, passages, collection)
         progress.add(passages.num_rows)
-    return Ingested(
-        embedded=shard.passages - cached,
-        cached=cached,
-        written=written,
+    return replace(
+        done,
         tokens=shard.tokens,
-        device=graph.value("device") if cached < shard.passages else None,
+        device=graph.value("device") if done.embedded else None,
         seconds=time.monotonic() - started,
     )
 
 
-def finish(settings: Settings, plan: Plan) -> Finished:
+def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
     """Delete what left the corpus, build the index, and see that every row is there.
 
-    Raises StoreError when the generation does not hold exactly the plan's passages.
+    `quarantined`: passages that the embedding service refused. Raises GuardError, with nothing deleted, when they
+    are too many, and StoreError when the generation does not hold exactly the plan's other passages.
     """
     started = time.monotonic()
+    allowed = settings.guard.max_quarantined_fraction
+    if quarantined > allowed * plan.passages:
+        raise GuardError(
+            f"the embedding service refused {quarantined} of {plan.passages} passages: guard.max_quarantined_fraction "
+            f"allows {allowed:.1%}. The log of the ingest says why; nothing was deleted or promoted"
+        )
     graph = shared_graph(settings)
     collection = graph.value("collection", generation=plan.generation)
     deleted, index = 0, read_catalog(graph)[0][plan.generation].get("index")
@@ -214,9 +231,9 @@ def finish(settings: Settings, plan: Plan) -> Finished:
         expired = staging.read_table(f"{plan.folder}/expired.parquet")["id"].combine_chunks()
         deleted = graph.value("rows_deleted", collection=collection, expired_ids=expired)
     rows = graph.value("row_count", collection=collection)
-    if rows != plan.passages:
+    if rows != plan.passages - quarantined:
         raise StoreError(
-            f"generation {plan.generation!r} holds {rows} rows, the plan wants {plan.passages}: "
+            f"generation {plan.generation!r} holds {rows} rows, the plan wants {plan.passages - quarantined}: "
             "it was not promoted. Ingest again: what is missing is written, what is too much deleted"
         )
     if plan.to_embed or plan.deleted or not index:
@@ -286,6 +303,48 @@ def _ids_of(graph: Graph, generation: str | None) -> Any:
         return []
     collection = graph.value("collection", generation=generation, metadata_columns=())
     return graph.value("stored_ids", collection=collection)
+
+
+def _ingest_batch(graph: Graph, cache: EmbeddingCache | None, passages: pa.Table, collection: Any) -> Ingested:
+    """Embed and write a batch; what the service refuses is left out, told, and tried again by the next run."""
+    texts = graph.value("embedding_texts", passages=passages)
+    reasons: dict[int, str] = {}
+    try:
+        vectors, cached = cached_vectors(graph, cache, "embeddings", texts)
+    except RefusedTextsError as refusal:
+        vectors, cached, reasons = refusal.embeddings, 0, refusal.reasons
+    for row, reason in reasons.items():
+        place = f"passage {passages['id'][row]} of document {passages['document_id'][row]}"
+        log.warning("%s is in quarantine: %s", place, reason)
+    sound = np.array([row not in reasons for row in range(len(texts))], bool)
+    written = graph.value(
+        "rows_written", passages=passages.filter(pa.array(sound)), embeddings=vectors[sound], collection=collection
+    )
+    return Ingested(
+        embedded=len(texts) - cached - len(reasons), cached=cached, written=written, quarantined=len(reasons)
+    )
+
+
+def _affordable_cost(settings: Settings, tokens: int) -> float | None:
+    """US dollars for so many tokens. Raises GuardError when the budget does not allow them."""
+    price = price_of(settings)
+    cost = None if price is None else tokens * price / 1e6
+    budget = settings.budget
+    if budget.max_tokens is not None and tokens > budget.max_tokens:
+        raise GuardError(
+            f"{tokens:,} tokens are to be embedded, budget.max_tokens allows {budget.max_tokens:,}: nothing was sent. "
+            "Raise it, or ingest less (source.limit)"
+        )
+    if budget.max_cost_usd is not None and cost is None and tokens:
+        raise GuardError(
+            "budget.max_cost_usd is set, but config/models.toml has no price for the model: write it there, or unset it"
+        )
+    if budget.max_cost_usd is not None and cost is not None and cost > budget.max_cost_usd:
+        raise GuardError(
+            f"{tokens:,} tokens would cost {cost:.4f} USD, budget.max_cost_usd allows {budget.max_cost_usd:.4f}: "
+            "nothing was sent. Raise it, or ingest less (source.limit)"
+        )
+    return cost
 
 
 def _pass_gate(settings: Settings, evaluation: Evaluation, plan: Plan, live: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ def show_report(report: dict[str, Any], console: Console) -> None:
     table.add_row("seconds", ", ".join(f"{stage} {taken:.1f}" for stage, taken in seconds.items()))
     if report["passages_per_second"]:
         speed = f"{report['passages_per_second']:,.1f} passages/s on {report['device']}, {report['tokens']:,} tokens"
-        table.add_row("speed", f"{speed}, {report['cost']:.2f} USD")
+        table.add_row("speed", f"{speed}, {_dollars(report['cost'])}")
     figures = [f"{label} {report['metrics'][name]:.3f}" for name, label in METRICS.items() if report["metrics"][name]]
     asked = f" on {report['questions']:,} of the corpus's questions" if figures else "the corpus has no questions"
     table.add_row("quality", ", ".join(figures) + asked + (", as measured before" if report["reused"] else ""))
@@ -90,7 +90,7 @@ def show_plan(report: dict[str, Any], console: Console) -> None:
     table.add_row("corpus", f"{counts['documents']:,} documents, {counts['passages']:,} passages")
     todo = f"{counts['to_embed']:,} to embed and write, {counts['to_delete']:,} to delete"
     table.add_row("changes", f"{todo}, {counts['unchanged']:,} unchanged{_unless_zero(counts, 'quarantined')}")
-    table.add_row("cost", f"{report['tokens']:,} tokens, {report['cost']:.2f} USD")
+    table.add_row("cost", f"{report['billed_tokens']:,} tokens to embed, {_dollars(report['cost'])}")
     new = "synced in place" if report["generation"] == report["live"] else f"built beside {report['live']}"
     table.add_row("generation", f"{report['generation']}, {new}")
     console.print(table)
@@ -146,6 +146,10 @@ class _Bars(logging.Handler):
 
 def _unless_zero(counts: dict[str, int], name: str) -> str:
     return f", {counts[name]:,} {name}" if counts[name] else ""
+
+
+def _dollars(cost: float | None) -> str:
+    return "price not known" if cost is None else f"{cost:.4g} USD"
 
 
 def _moved(report: dict[str, Any]) -> str:

@@ -51,6 +51,7 @@ class RefusedTextsError(EmbeddingError):
             f"{service} refused {len(reasons)} of {len(embeddings)} texts, the first at position {first}: "
             f"{reasons[first]}. Mend them, or leave them out"
         )
+        self.service = service
         self.reasons = reasons
         """Position of each refused text -> what the service said."""
         self.embeddings = embeddings
