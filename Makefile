@@ -16,8 +16,18 @@ settings = $(if $(SOURCE),--set source.name=files --set source.path=$(SOURCE)) \
 	$(if $(LIMIT),--set source.limit=$(LIMIT)) \
 	$(if $(COLLECTION),--set collection=$(COLLECTION)) \
 	$(if $(EMBEDDING),--set embedding.service=$(EMBEDDING)) \
-	$(if $(STORE),--set store.name=$(STORE)) \
+	$(if $(STORE),--set store.name=$(STORE:-local=)) $(local_settings) \
 	$(foreach pair,$(SET),--set $(pair))
+
+# STORE=pinecone-local and STORE=weaviate-local: a server of the tests' own on loopback, for the one run.
+ifeq ($(STORE),pinecone-local)
+local_server := $(BIN)/python -m tests.wire.pinecone_server --port 5081
+local_settings := --set store.pinecone.host=http://127.0.0.1:5081
+export PINECONE_API_KEY ?= local
+else ifeq ($(STORE),weaviate-local)
+local_server := $(BIN)/python -m tests.wire.weaviate_server --port 8081 --grpc-port 50052
+local_settings := --set store.weaviate.uri=http://127.0.0.1:8081 --set store.weaviate.grpc_port=50052
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help install ingest search airflow test lint lock clean
@@ -25,12 +35,13 @@ settings = $(if $(SOURCE),--set source.name=files --set source.path=$(SOURCE)) \
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 	@echo
-	@echo "  make ingest takes SOURCE=path LIMIT=n COLLECTION=name EMBEDDING=service STORE=name SET=\"key=value ...\""
+	@echo "  make ingest takes SOURCE=path LIMIT=n COLLECTION=name EMBEDDING=service STORE=name[-local] SET=\"key=value ...\""
 
 install: $(INSTALLED) ## Create the virtual environment with everything in requirements.txt
 
 ingest: $(INSTALLED) $(DATABASE) ## Run the DAG once in this process: SQuAD (or SOURCE=...) into the vector store
-	@$(BIN)/python dags $(settings)
+	@mkdir -p .squadron
+	@$(if $(local_server),$(local_server) > .squadron/local_store.log & trap "kill $$!" EXIT;) $(BIN)/python dags $(settings)
 
 search: $(INSTALLED) ## Ask the live generation: make search Q="your question"
 	@$(BIN)/python -m pipelines search "$(Q)" $(settings)

@@ -29,7 +29,7 @@ LATENCY_SECONDS = 0.2
 CONCURRENCY = 8
 TOKENS_PER_MINUTE = 1_200_000
 TEXT = "Towns which had been a day apart were suddenly within an hour of each other, and newspapers printed at dawn "
-TEXTS_PER_CALL = 2048
+TEXTS_PER_CALL = 4096
 WARM_SECONDS = BURST_SECONDS + 1
 
 

@@ -22,7 +22,7 @@ from airflow.sdk import (
 )
 
 from pipelines.credentials import wanted
-from pipelines.errors import GateError, GuardError, SettingsError, SourceError
+from pipelines.errors import GateError, GuardError, SettingsError, SourceError, UnreachableSourceError
 from pipelines.form import form_fields
 from pipelines.resolution import ALIASES, Layer, resolve
 from pipelines.settings import Settings, home
@@ -50,7 +50,12 @@ REFUSALS = [SettingsError, SourceError, GuardError, GateError]
         "retry_delay": timedelta(seconds=30),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=15),
-        "retry_policy": ExceptionRetryPolicy(rules=[RetryRule(exception=REFUSALS, action=RetryAction.FAIL)]),
+        "retry_policy": ExceptionRetryPolicy(
+            rules=[
+                RetryRule(exception=UnreachableSourceError, action=RetryAction.DEFAULT),
+                RetryRule(exception=REFUSALS, action=RetryAction.FAIL),
+            ]
+        ),
         "execution_timeout": timedelta(hours=12),
     },
 )

@@ -3,6 +3,7 @@
 SquadronError
 ├── SettingsError        a setting is unknown, of the wrong type, or contradicts another (exit code 2)
 ├── SourceError          the corpus cannot be read, or holds what cannot be ingested
+│   └── UnreachableSourceError   not now: it is worth trying again
 ├── GuardError           a guard refused the plan: too much would be deleted, quarantined or spent
 ├── EmbeddingError       the embedding service refused, or returned what cannot be stored
 ├── StoreError           the vector store refused, cannot be reached, or holds what it should not
@@ -23,6 +24,10 @@ class SettingsError(SquadronError):
 
 class SourceError(SquadronError):
     """The corpus cannot be read, or holds what cannot be ingested."""
+
+
+class UnreachableSourceError(SourceError):
+    """The corpus cannot be reached now; later it may be."""
 
 
 class GuardError(SquadronError):

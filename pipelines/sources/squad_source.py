@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines.errors import SourceError
+from pipelines.errors import SourceError, UnreachableSourceError
 from pipelines.settings import SourceSettings
 from pipelines.sources.rows import BATCH_ROWS, check_columns, renamed_rows
 
@@ -34,7 +34,7 @@ def read_rows(source: SourceSettings) -> Iterator[pa.RecordBatch]:
             yield renamed_rows(table, source.columns, name, row)
             row += table.num_rows
     except ConnectionError as error:
-        raise SourceError(
+        raise UnreachableSourceError(
             f"the Hugging Face Hub cannot be reached and {name!r} is not in the local cache: "
             "go online, or set source.path to a local copy, or use source.name=files or sample"
         ) from error

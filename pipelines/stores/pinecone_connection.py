@@ -15,7 +15,9 @@ from threading import Lock
 from typing import Any
 
 import httpx
+import msgspec
 import pinecone
+from pinecone._internal.adapters import indexes_adapter, vectors_adapter
 from pinecone.errors import ConflictError, ForbiddenError, NotFoundError, PineconeError
 
 from pipelines.errors import SettingsError, StoreError
@@ -180,3 +182,19 @@ def _without_own_retries(index: pinecone.Index) -> pinecone.Index:
     transport: Any = index._http._client._transport
     transport._config = pinecone.RetryConfig(max_retries=0)
     return index
+
+
+def _learn_answers() -> None:
+    """Let msgspec learn the types of the client's answers now, while modules are imported one at a time.
+
+    Two threads that both meet a type for the first time have crashed the interpreter (msgspec 0.22, `Fatal Python
+    error: Segmentation fault` in `decode_response`): writes and listings run in many threads.
+    """
+    for adapter in (indexes_adapter, vectors_adapter):
+        for answer in vars(adapter).values():
+            if isinstance(answer, type) and issubclass(answer, msgspec.Struct):
+                with suppress(TypeError):  # a request's type, which is never read
+                    msgspec.json.Decoder(answer)
+
+
+_learn_answers()

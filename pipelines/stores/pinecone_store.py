@@ -122,7 +122,7 @@ def row_count(collection: Namespace) -> int:
     return counted
 
 
-def index_built(collection: Namespace) -> str:
+def index_built(collection: Namespace, metric: str, store_settings: PineconeSettings) -> str:
     """What searches use. Pinecone indexes by itself; returns when searches reflect all rows."""
     collection.connection.settle(collection.place, collection.name)
     return f"kept by Pinecone in {collection.place.name}"
