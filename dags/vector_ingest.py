@@ -32,7 +32,7 @@ log = logging.getLogger("pipelines.dag")
 VARIABLE = "vector_ingest"
 CONFIG = resolve().settings  # config/squad.toml over the defaults: for the schedule and the form
 # Trying again cannot help against these; all else (a service or a disk that failed) is tried again.
-REFUSALS = [SettingsError, SourceError, GuardError, GateError]
+REFUSALS = [SettingsError, SourceError, GuardError, GateError, "pipelines.embeddings.retrying.DeniedServiceError"]
 
 
 @dag(

@@ -19,6 +19,7 @@ class Credential:
 
 CREDENTIALS = {
     "openai": Credential("OPENAI_API_KEY", "openai_default"),
+    "azure_openai": Credential("AZURE_OPENAI_API_KEY", "openai_default"),
     "cohere": Credential("CO_API_KEY", "cohere_default"),
     "pinecone": Credential("PINECONE_API_KEY", "pinecone_default"),
     "weaviate": Credential("WEAVIATE_API_KEY", "weaviate_default"),
@@ -28,5 +29,7 @@ CREDENTIALS = {
 
 def wanted(settings: Settings) -> list[Credential]:
     """The credentials of the configured backends."""
-    backends = (settings.embedding.service, settings.store.name)
-    return [CREDENTIALS[name] for name in backends if name in CREDENTIALS]
+    service = settings.embedding.service
+    if service == "openai" and settings.embedding.openai.azure_deployment:
+        service = "azure_openai"
+    return [CREDENTIALS[name] for name in (service, settings.store.name) if name in CREDENTIALS]

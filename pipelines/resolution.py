@@ -91,6 +91,8 @@ def _parsed(key: str, value: str) -> Any:
 
 
 def _config_layer(collection: object) -> Layer | None:
+    if collection == "models":
+        raise SettingsError("a collection cannot be called 'models': config/models.toml is about models. Rename it")
     path = home() / "config" / f"{collection}.toml"
     if not path.is_file():
         return None
