@@ -8,7 +8,6 @@ export AIRFLOW_HOME ?= $(CURDIR)/.squadron/airflow
 export AIRFLOW__CORE__DAGS_FOLDER = $(CURDIR)/dags
 export AIRFLOW__CORE__PLUGINS_FOLDER = $(CURDIR)/plugins
 export AIRFLOW__CORE__LOAD_EXAMPLES = False
-DATABASE := $(AIRFLOW_HOME)/.migrated
 PORT ?= 8080
 
 # What the variables of a command line mean as settings: make ingest SOURCE=path.parquet LIMIT=500
@@ -39,7 +38,7 @@ help: ## This list
 
 install: $(INSTALLED) ## Create the virtual environment with everything in requirements.txt
 
-ingest: $(INSTALLED) $(DATABASE) ## Run the DAG once in this process: SQuAD (or SOURCE=...) into the vector store
+ingest: $(INSTALLED) ## Run the DAG once in this process: SQuAD (or SOURCE=...) into the vector store
 	@mkdir -p .squadron
 	@$(if $(local_server),$(local_server) > .squadron/local_store.log & trap "kill $$!" EXIT;) $(BIN)/python dags $(settings)
 
@@ -74,9 +73,4 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.txt || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@touch $@
-
-$(DATABASE): $(INSTALLED)
-	@mkdir -p $(AIRFLOW_HOME)
-	@$(BIN)/airflow db migrate > $(AIRFLOW_HOME)/migrate.log 2>&1 || { cat $(AIRFLOW_HOME)/migrate.log; exit 1; }
 	@touch $@

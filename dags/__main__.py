@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import os
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -96,6 +97,7 @@ def _dag_run(conf: dict[str, Any]) -> dict[str, Any]:
     sys.path.insert(0, str(ROOT / "dags"))
     from vector_ingest import vector_ingest_dag
 
+    _migrate_if_new()
     failures: list[BaseException] = []
     for task in vector_ingest_dag.tasks:
         _without_retries(task, failures)
@@ -107,6 +109,18 @@ def _dag_run(conf: dict[str, Any]) -> dict[str, Any]:
     with create_session() as session:
         query = XComModel.get_many(run_id=run.run_id, key="return_value", task_ids="promote")
         return XComModel.deserialize_value(session.scalars(query).one())
+
+
+def _migrate_if_new() -> None:
+    """Set up Airflow's database, where there is none yet."""
+    import sqlalchemy
+    from airflow import settings
+
+    if not sqlalchemy.inspect(settings.engine).has_table("dag_run"):
+        command = [sys.executable, "-m", "airflow", "db", "migrate"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a fixed command
+        if done.returncode:
+            sys.exit(f"error: airflow db migrate failed:\n{done.stdout}{done.stderr}")
 
 
 def _without_retries(task: Any, failures: list[BaseException]) -> None:

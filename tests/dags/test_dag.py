@@ -112,7 +112,6 @@ print(json.dumps({
 
 
 def test_it_runs_end_to_end_in_one_process_and_twice_embeds_once(environment: dict[str, str], tmp_path: Path) -> None:
-    run_airflow(environment, "db", "migrate")
     pairs = {
         "collection": "inprocess",
         "source.name": "sample",
