@@ -54,12 +54,13 @@ def main() -> int:
 def _run_conf(pairs: list[str]) -> dict[str, Any]:
     """The run's conf; wrong settings are refused here, before Airflow starts."""
     from pipelines.resolution import Layer, assignments, resolve
-    from pipelines.settings import marked, value_of
+    from pipelines.settings import value_of
 
-    given = assignments(pairs)
-    settings = resolve([Layer("--set", given, Path.cwd())]).settings
-    conf = {key: value for key, value in given.items() if value is not None}
-    conf |= {key: value_of(settings, key) for key in marked("location") if key in conf}
+    resolved = resolve([Layer("--set", assignments(pairs), Path.cwd())])
+    settings = resolved.settings
+    given = {key: value_of(settings, key) for key, layer in resolved.origins.items() if layer == "--set"}
+    # As the form gives them: of the right type, lists and not tuples, and null inherits.
+    conf = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items() if v is not None}
     if settings.source.name == "squad" and not settings.source.path and not _hub_answers():
         _warn(
             "The Hugging Face Hub cannot be reached, so SQuAD cannot be downloaded: the bundled sample is ingested "
