@@ -10,6 +10,8 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -31,33 +33,44 @@ _DAY_SECONDS = 86_400
 _BROKEN = (OSError, pa.ArrowInvalid, KeyError)
 
 
+@dataclass(frozen=True)
+class _Index:
+    """Which texts are kept, and where. n texts."""
+
+    files: list[str]
+    keys: np.ndarray
+    """`S16 [n]`: digests of texts, ascending."""
+    places: np.ndarray
+    """`int64 [n, 2]`: the number of the file, and the row in it."""
+
+
 class EmbeddingCache:
     """The vectors of one vector space."""
 
     def __init__(self, path: str, vector_space: Mapping[str, str]) -> None:
-        """Read which texts there are vectors for; the vectors are read when they are asked for."""
         self._filesystem, root = fsspec.core.url_to_fs(path)
         digest = blake2b(repr(sorted(vector_space.items())).encode(), digest_size=8).hexdigest()
         self._folder = f"{root.rstrip('/')}/{digest}"
-        self._files: list[str] = []
         self._held: OrderedDict[str, np.ndarray] = OrderedDict()
-        keys, places = [], []
-        for file in self._listed():
-            found = self._read_keys(file)
-            keys.append(found)
-            places.append(np.stack([np.full(len(found), len(self._files)), np.arange(len(found))], axis=1))
-            self._files.append(file)
-        self._keys = np.concatenate(keys) if keys else np.empty(0, f"S{TEXT_BYTES}")
-        order = np.argsort(self._keys, kind="stable")
-        self._keys = self._keys[order]
-        self._places = (np.concatenate(places) if places else np.empty((0, 2), np.int64))[order]
+
+    @cached_property
+    def _index(self) -> "_Index":
+        """Which texts there are vectors for, read when it is first asked: a run without changes never does."""
+        files = self._listed()
+        keys = [self._read_keys(file) for file in files]
+        if not files:
+            return _Index([], np.empty(0, f"S{TEXT_BYTES}"), np.empty((0, 2), np.int64))
+        places = [np.stack([np.full(len(k), number), np.arange(len(k))], axis=1) for number, k in enumerate(keys)]
+        joined = np.concatenate(keys)
+        order = np.argsort(joined, kind="stable")
+        return _Index(files, joined[order], np.concatenate(places)[order])
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._index.keys)
 
     def contains(self, texts: Sequence[str]) -> np.ndarray:
         """`bool [texts]`: which of them there are vectors for, as far as can be told without reading these."""
-        if not len(self._keys) or not texts:
+        if not texts or not len(self._index.keys):
             return np.zeros(len(texts), bool)
         return self._positions(texts)[1]
 
@@ -65,14 +78,14 @@ class EmbeddingCache:
         """The vectors there are, `float32 [texts, dimension]`, and which of them, `bool [texts]`."""
         vectors = np.zeros((len(texts), dimension), np.float32)
         found = np.zeros(len(texts), bool)
-        if not len(self._keys) or not texts:
+        if not texts or not len(self._index.keys):
             return vectors, found
         positions, there = self._positions(texts)
         (rows,) = np.nonzero(there)
-        places = self._places[positions[rows]]
+        places = self._index.places[positions[rows]]
         for number in np.unique(places[:, 0]):
             chosen = places[:, 0] == number
-            stored = self._sound_vectors(self._files[number], dimension)[places[chosen, 1]]
+            stored = self._sound_vectors(number, dimension)[places[chosen, 1]]
             sound = np.isfinite(stored).all(axis=1)
             vectors[rows[chosen][sound]] = stored[sound]
             found[rows[chosen][sound]] = True
@@ -101,8 +114,8 @@ class EmbeddingCache:
     def _positions(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Where each text stands among the keys, and whether it does."""
         wanted = np.array([_text_digest(text) for text in texts], f"S{TEXT_BYTES}")
-        positions = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        return positions, self._keys[positions] == wanted
+        positions = np.minimum(np.searchsorted(self._index.keys, wanted), len(self._index.keys) - 1)
+        return positions, self._index.keys[positions] == wanted
 
     def _listed(self) -> list[str]:
         try:
@@ -122,12 +135,12 @@ class EmbeddingCache:
             return np.empty(0, f"S{TEXT_BYTES}")
         return np.frombuffer(b"".join(keys.to_pylist()), f"S{TEXT_BYTES}")
 
-    def _sound_vectors(self, file: str, dimension: int) -> np.ndarray:
+    def _sound_vectors(self, number: int, dimension: int) -> np.ndarray:
         """The vectors of a file, NaN where a row is not what was written."""
+        file = self._index.files[number]
         if file in self._held:
             self._held.move_to_end(file)
             return self._held[file]
-        rows = int((self._places[:, 0] == self._files.index(file)).sum())
         try:
             with self._filesystem.open(file, "rb") as opened:
                 table = pyarrow.parquet.read_table(opened, columns=["check", "vector"])
@@ -137,6 +150,7 @@ class EmbeddingCache:
             damaged = np.array([_check(v) != c for v, c in zip(vectors, checks, strict=True)], bool)
         except (*_BROKEN, ValueError) as error:
             log.warning("the cache file %s cannot be read and is passed over: %s", file, error)
+            rows = int((self._index.places[:, 0] == number).sum())
             vectors, damaged = np.zeros((rows, dimension), np.float32), np.ones(rows, bool)
         if damaged.any():
             log.warning("%d vectors of the cache file %s are damaged and are embedded anew", damaged.sum(), file)
