@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from pipelines.embedding_settings import SentenceTransformersSettings
 from pipelines.embeddings import model_files, sentence_transformers_embeddings
 from pipelines.embeddings.engine import usable_cores
 from pipelines.embeddings.openvino_engine import OpenVINOEngine
 from pipelines.embeddings.openvino_runtime import openvino
 from pipelines.embeddings.openvino_runtime import opset13 as op
 from pipelines.embeddings.torch_engine import TorchEngine
-from pipelines.settings import SentenceTransformersSettings
 
 REFERENCE = "encode(batch_size=32)"
 Encode = Callable[[list[str]], np.ndarray]
@@ -41,7 +41,7 @@ import sys, time
 start = time.perf_counter()
 from pathlib import Path
 from pipelines.embeddings.engine import load_engine
-from pipelines.settings import SentenceTransformersSettings
+from pipelines.embedding_settings import SentenceTransformersSettings
 settings = SentenceTransformersSettings(backend=sys.argv[1], precision=sys.argv[2], device="cpu")
 load_engine(settings, Path(sys.argv[3])).encode(["where is the river"])
 print(time.perf_counter() - start)

@@ -21,9 +21,9 @@ from typing import Any
 
 import psutil
 
+from pipelines.embedding_settings import CohereSettings, OpenAISettings
 from pipelines.embeddings import cohere_embeddings, openai_embeddings
 from pipelines.embeddings.pacing import BURST_SECONDS
-from pipelines.settings import CohereSettings, OpenAISettings
 
 LATENCY_SECONDS = 0.2
 CONCURRENCY = 8

@@ -24,7 +24,7 @@ import orjson
 import pinecone
 import pyarrow as pa
 
-from pipelines.settings import PineconeSettings
+from pipelines.store_settings import PineconeSettings
 from pipelines.stores import pinecone_rows, pinecone_store
 
 ROWS_PER_CALL = 2_048

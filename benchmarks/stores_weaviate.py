@@ -23,7 +23,8 @@ import pyarrow as pa
 from weaviate.classes.data import DataObject
 
 from pipelines.dataflow.records import VECTOR_COLUMN
-from pipelines.settings import IngestSettings, WeaviateSettings
+from pipelines.settings import IngestSettings
+from pipelines.store_settings import WeaviateSettings
 from pipelines.stores import weaviate_store
 from pipelines.stores.weaviate_rows import ROWS_PER_MESSAGE
 from pipelines.stores.weaviate_schema import Generation

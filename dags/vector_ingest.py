@@ -82,26 +82,26 @@ def vector_ingest() -> None:
     @task(map_index_template="{{ shard_name }}", multiple_outputs=False)
     def ingest(settings: str, plan: dict[str, Any], shard: dict[str, Any]) -> dict[str, Any]:
         """Embed the passages of one shard and write them."""
-        from pipelines import staging, steps
+        from pipelines import ingesting, outcomes, staging
 
         context: Any = get_current_context()
         context["shard_name"] = f"shard {shard['number'] + 1}: {shard['passages']:,} passages"
-        return asdict(steps.ingest_shard(_prepared(settings), steps.Plan(**plan), staging.Shard(**shard)))
+        return asdict(ingesting.ingest_shard(_prepared(settings), outcomes.Plan(**plan), staging.Shard(**shard)))
 
     @task(trigger_rule="none_failed", multiple_outputs=False)
     def finish(settings: str, plan: dict[str, Any], ingested: list[dict[str, Any]] | None) -> dict[str, Any]:
         """Delete what left the corpus, build the index, count the rows."""
-        from pipelines import steps
+        from pipelines import outcomes, steps
 
         refused = sum(shard["quarantined"] for shard in (ingested or [])[:])
-        return asdict(steps.finish(_prepared(settings), steps.Plan(**plan), refused))
+        return asdict(steps.finish(_prepared(settings), outcomes.Plan(**plan), refused))
 
     @task(multiple_outputs=False)
     def evaluate(settings: str, plan: dict[str, Any]) -> dict[str, Any]:
         """Ask the generation the corpus's own questions."""
-        from pipelines import steps
+        from pipelines import outcomes, steps
 
-        return asdict(steps.evaluate(_prepared(settings), steps.Plan(**plan)))
+        return asdict(steps.evaluate(_prepared(settings), outcomes.Plan(**plan)))
 
     @task(trigger_rule="none_failed", multiple_outputs=False)
     def promote(
@@ -112,12 +112,12 @@ def vector_ingest() -> None:
         evaluation: dict[str, Any],
     ) -> dict[str, Any]:
         """Make the generation live if it is good enough; the report of the run."""
-        from pipelines import report, steps
+        from pipelines import outcomes, report, steps
 
-        made, measured = steps.Plan(**plan), steps.Evaluation(**evaluation)
+        made, measured = outcomes.Plan(**plan), outcomes.Evaluation(**evaluation)
         promotion = steps.promote(_prepared(settings), made, measured)
-        shards = sum((steps.Ingested(**shard) for shard in (ingested or [])[:]), steps.Ingested())
-        return report.run_report(made, shards, steps.Finished(**finished), measured, promotion)
+        shards = sum((outcomes.Ingested(**shard) for shard in (ingested or [])[:]), outcomes.Ingested())
+        return report.run_report(made, shards, outcomes.Finished(**finished), measured, promotion)
 
     settings = resolve_settings()
     shards = plan(settings)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipelines.catalog import Promotion
-from pipelines.steps import Evaluation, Finished, Ingested, Plan
+from pipelines.outcomes import Evaluation, Finished, Ingested, Plan
 
 METRIC_NAMES = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr_at_10", "ndcg_at_10")
 

@@ -4,7 +4,7 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines import staging, steps
+from pipelines import ingesting, outcomes, staging, steps
 from pipelines.report import run_report
 from pipelines.settings import Settings
 
@@ -14,7 +14,7 @@ def ingest(settings: Settings) -> dict[str, Any]:
     run_id = f"cli_{datetime.now(UTC):%Y%m%dT%H%M%S}_{os.getpid()}"
     plan = steps.plan(settings, run_id)
     try:
-        ingested = sum((steps.ingest_shard(settings, plan, shard) for shard in plan.shards), steps.Ingested())
+        ingested = sum((ingesting.ingest_shard(settings, plan, shard) for shard in plan.shards), outcomes.Ingested())
         finished = steps.finish(settings, plan, ingested.quarantined)
         evaluation = steps.evaluate(settings, plan)
         promotion = steps.promote(settings, plan, evaluation)

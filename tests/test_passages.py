@@ -11,9 +11,10 @@ from pipelines.catalog import fingerprint, vector_space
 from pipelines.dataflow import passages as node
 from pipelines.dataflow.documents import documents, identified_rows
 from pipelines.dataflow.passages import embedding_texts, passage_tokens, passages
+from pipelines.embedding_settings import SentenceTransformersSettings
 from pipelines.embeddings import hashing_embeddings, sentence_transformers_embeddings
 from pipelines.errors import SettingsError, SourceError
-from pipelines.settings import ColumnSettings, SentenceTransformersSettings
+from pipelines.settings import ColumnSettings
 from pipelines.sources.rows import row_schema
 
 TITLED, PLAIN = node.text_template__title_text_v1(), node.text_template__plain_v1()

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.embedding_settings import SentenceTransformersSettings
 from pipelines.embeddings import sentence_transformers_embeddings
 from pipelines.errors import EmbeddingError, SettingsError
 from pipelines.graph import Graph
 from pipelines.searching import search
-from pipelines.settings import SentenceTransformersSettings
 from tests.hub import COMMIT, serving
 from tests.runs import numbered, run, write_corpus
 
@@ -194,7 +194,7 @@ _FOLDER = """
 import sys
 from pipelines.embeddings.sentence_transformers_embeddings import model_folder
 from pipelines.errors import EmbeddingError
-from pipelines.settings import SentenceTransformersSettings
+from pipelines.embedding_settings import SentenceTransformersSettings
 try:
     print(model_folder(SentenceTransformersSettings(model=sys.argv[1])))
 except EmbeddingError as error:

@@ -5,7 +5,7 @@ from random import Random
 import pyarrow as pa
 import pytest
 
-from pipelines import steps
+from pipelines import ingesting, outcomes, steps
 from pipelines.catalog import generations, promote_generation, read_catalog, rollback, shared_graph
 from pipelines.errors import GateError, GuardError, StaleLiveError, StoreError
 from pipelines.searching import measure, search
@@ -48,7 +48,7 @@ def test_a_second_run_embeds_writes_and_deletes_nothing(settings_with):
     again = run(settings, "another")
 
     assert (again.plan.shards, again.plan.to_embed, again.plan.deleted) == ([], 0, 0)
-    assert again.ingested == steps.Ingested()
+    assert again.ingested == outcomes.Ingested()
     assert again.evaluation.reused
     assert again.evaluation.metrics == before.evaluation.metrics
     assert (again.promotion.live, again.promotion.promoted) == (before.plan.generation, False)
@@ -135,7 +135,7 @@ def test_a_changed_template_is_a_new_generation_beside_the_live_one(settings_wit
 
     plan = steps.plan(after, "another")
     for shard in plan.shards:
-        steps.ingest_shard(after, plan, shard)
+        ingesting.ingest_shard(after, plan, shard)
     steps.finish(after, plan)
     evaluation = steps.evaluate(after, plan)
 
@@ -156,7 +156,7 @@ def test_a_run_that_broke_off_is_resumed_by_the_next(settings_with, corpus, tmp_
     corpus(numbered(*range(5, 60)))
     broken = steps.plan(settings, "run")
     for shard in broken.shards[: {"plan": 0, "one shard": 1}.get(last)]:
-        steps.ingest_shard(settings, broken, shard)
+        ingesting.ingest_shard(settings, broken, shard)
     if last in ("finish", "evaluate"):
         steps.finish(settings, broken)
     if last == "evaluate":
@@ -179,7 +179,7 @@ def test_what_broke_off_before_the_index_was_built_is_indexed(settings_with, cor
     run(settings)
     corpus(numbered(*range(40)))
     broken = steps.plan(settings, "broken")
-    steps.ingest_shard(settings, broken, broken.shards[0])
+    ingesting.ingest_shard(settings, broken, broken.shards[0])
 
     resumed = run(settings, "another")
 
@@ -192,7 +192,7 @@ def test_figures_from_before_a_run_that_broke_off_do_not_stand(settings_with, co
     run(settings)
     corpus(numbered(*range(30), context="The same for all of them.", title=""))
     broken = steps.plan(settings, "broken")
-    steps.ingest_shard(settings, broken, broken.shards[0])
+    ingesting.ingest_shard(settings, broken, broken.shards[0])
     if last in ("finish", "evaluate"):
         steps.finish(settings, broken)
     if last == "evaluate":
@@ -221,7 +221,7 @@ def test_shards_are_of_the_size_that_is_set_and_may_be_ingested_in_any_order(set
     plan = steps.plan(settings, "run")
 
     for shard in reversed(plan.shards):
-        steps.ingest_shard(settings, plan, shard)
+        ingesting.ingest_shard(settings, plan, shard)
 
     assert [shard.passages for shard in plan.shards] == [10, 10, 5]
     assert [shard.number for shard in plan.shards] == [0, 1, 2]
@@ -234,7 +234,7 @@ def test_a_shard_may_be_ingested_twice(settings_with, corpus):
     plan = steps.plan(settings, "run")
 
     for shard in plan.shards * 2:
-        assert steps.ingest_shard(settings, plan, shard).written == 25
+        assert ingesting.ingest_shard(settings, plan, shard).written == 25
 
     assert steps.finish(settings, plan).rows == 25
 
@@ -242,7 +242,7 @@ def test_a_shard_may_be_ingested_twice(settings_with, corpus):
 def test_a_generation_that_lacks_rows_is_not_finished(settings_with, corpus):
     settings = settings_with(**corpus(numbered(*range(25))), **{"ingest.shard_passages": 10})
     plan = steps.plan(settings, "run")
-    steps.ingest_shard(settings, plan, plan.shards[0])
+    ingesting.ingest_shard(settings, plan, plan.shards[0])
 
     with pytest.raises(StoreError, match=f"{plan.generation}' holds 10 rows, the plan wants 25"):
         steps.finish(settings, plan)
@@ -271,7 +271,7 @@ def test_a_lost_staging_folder_is_named(settings_with, corpus, tmp_path):
     (tmp_path / "staging" / "books" / "run" / "shard-00000.parquet").unlink()
 
     with pytest.raises(StoreError, match=r"shard-00000\.parquet is not there: staging must be shared by all workers"):
-        steps.ingest_shard(settings, plan, shard)
+        ingesting.ingest_shard(settings, plan, shard)
 
 
 def test_staging_may_be_a_file_system_of_fsspec(settings_with, tmp_path):
@@ -427,7 +427,7 @@ def test_a_run_that_was_overtaken_does_not_promote(settings_with, corpus):
     changes = corpus(numbered(*range(30)))
     slow, fast = settings_with(**changes), settings_with(**changes, **{"passages.template": "plain_v1"})
     plan = steps.plan(slow, "slow")
-    steps.ingest_shard(slow, plan, plan.shards[0])
+    ingesting.ingest_shard(slow, plan, plan.shards[0])
     steps.finish(slow, plan)
     evaluation = steps.evaluate(slow, plan)
     overtaking = run(fast, "fast")

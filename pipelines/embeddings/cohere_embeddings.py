@@ -17,6 +17,7 @@ from cohere.core.parse_error import ParsingError
 from tokenizers import Tokenizer
 
 from pipelines.credentials import CREDENTIALS
+from pipelines.embedding_settings import CohereSettings
 from pipelines.embeddings import tokenization
 from pipelines.embeddings.access import api_key, host_of, missing_key
 from pipelines.embeddings.endpoints import Answer, Limits
@@ -24,7 +25,6 @@ from pipelines.embeddings.remote_model import RemoteModel
 from pipelines.embeddings.retrying import BusyServiceError, DeniedServiceError, failure, told
 from pipelines.errors import EmbeddingError
 from pipelines.models import dimension_of, known_model, max_tokens_of
-from pipelines.settings import CohereSettings
 
 log = logging.getLogger(__name__)
 

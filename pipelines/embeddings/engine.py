@@ -11,9 +11,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from pipelines.embedding_settings import SentenceTransformersSettings
 from pipelines.embeddings import bert
 from pipelines.errors import SettingsError
-from pipelines.settings import SentenceTransformersSettings
 
 log = logging.getLogger(__name__)
 

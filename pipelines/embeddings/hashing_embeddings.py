@@ -10,7 +10,7 @@ from hashlib import blake2b
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from pipelines.settings import HashingSettings
+from pipelines.embedding_settings import HashingSettings
 
 _WORD = re.compile(r"\w+|[^\w\s]+")
 

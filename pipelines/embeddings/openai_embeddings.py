@@ -18,6 +18,7 @@ import openai
 from tokenizers import Tokenizer
 
 from pipelines.credentials import CREDENTIALS, Credential
+from pipelines.embedding_settings import OpenAISettings
 from pipelines.embeddings import tokenization
 from pipelines.embeddings.access import api_key, host_of, missing_key
 from pipelines.embeddings.endpoints import Answer, Limits
@@ -25,7 +26,6 @@ from pipelines.embeddings.remote_model import RemoteModel
 from pipelines.embeddings.retrying import BusyServiceError, DeniedServiceError, failure, told
 from pipelines.errors import EmbeddingError
 from pipelines.models import dimension_of, known_model, max_tokens_of
-from pipelines.settings import OpenAISettings
 
 log = logging.getLogger(__name__)
 

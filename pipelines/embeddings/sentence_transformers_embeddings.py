@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
+from pipelines.embedding_settings import SentenceTransformersSettings
 from pipelines.embeddings import model_files
 from pipelines.embeddings.engine import Engine, load_engine
 from pipelines.errors import EmbeddingError
-from pipelines.settings import SentenceTransformersSettings
 
 # Models that a package carries: hub id -> (distribution, module, folder in it).
 BUNDLED = {

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from pipelines.dataflow.records import VECTOR_COLUMN, record_schema
 from pipelines.errors import StoreError
-from pipelines.settings import LanceDBSettings
+from pipelines.store_settings import LanceDBSettings
 from pipelines.stores import lancedb_tables as tables
 from pipelines.stores.checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other, text_columns
 from pipelines.stores.lancedb_tables import Database

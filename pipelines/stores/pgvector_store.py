@@ -16,7 +16,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from pipelines.dataflow.records import VECTOR_COLUMN
 from pipelines.errors import StoreError
-from pipelines.settings import PgvectorSettings
+from pipelines.store_settings import PgvectorSettings
 from pipelines.stores import pgvector_schema as schema
 from pipelines.stores.checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
 from pipelines.stores.pgvector_schema import Table

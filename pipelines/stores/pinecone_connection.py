@@ -21,7 +21,7 @@ from pinecone._internal.adapters import indexes_adapter, vectors_adapter
 from pinecone.errors import ConflictError, ForbiddenError, NotFoundError, PineconeError
 
 from pipelines.errors import SettingsError, StoreError
-from pipelines.settings import PineconeSettings
+from pipelines.store_settings import PineconeSettings
 from pipelines.stores.pinecone_requests import KEY, Requests
 
 METRICS = {"cosine": "cosine", "dot": "dotproduct", "l2": "euclidean"}

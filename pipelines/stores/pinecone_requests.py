@@ -19,7 +19,7 @@ from pinecone.errors import (
 
 from pipelines.credentials import CREDENTIALS
 from pipelines.errors import StoreError
-from pipelines.settings import PineconeSettings
+from pipelines.store_settings import PineconeSettings
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.errors import StoreError
-from pipelines.settings import PineconeSettings
+from pipelines.store_settings import PineconeSettings
 from pipelines.stores import pinecone_catalog as catalog
 from pipelines.stores import pinecone_rows as rows
 from pipelines.stores.checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other

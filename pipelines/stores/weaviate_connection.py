@@ -23,7 +23,7 @@ from weaviate.proto.v1 import weaviate_pb2_grpc
 
 from pipelines.credentials import CREDENTIALS
 from pipelines.errors import SettingsError, StoreError
-from pipelines.settings import WeaviateSettings
+from pipelines.store_settings import WeaviateSettings
 
 # When an object is refused, the client logs all of it, text and vector; the errors raised here say enough.
 logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)

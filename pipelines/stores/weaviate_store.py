@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.errors import StoreError
-from pipelines.settings import WeaviateSettings
+from pipelines.store_settings import WeaviateSettings
 from pipelines.stores.checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
 from pipelines.stores.pointer import next_pointer, refuse_live, stale
 from pipelines.stores.weaviate_catalog import enter, enter_new, entries, live_entry, point_alias, strike

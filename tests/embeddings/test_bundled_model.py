@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from pipelines.embedding_settings import SentenceTransformersSettings
 from pipelines.embeddings import sentence_transformers_embeddings
-from pipelines.settings import SentenceTransformersSettings
 from tests.embeddings.contract import EmbeddingContract
 from tests.embeddings.subject import Service
 

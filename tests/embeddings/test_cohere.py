@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.embedding_settings import CohereSettings
 from pipelines.embeddings import cohere_embeddings
 from pipelines.embeddings.retrying import DeniedServiceError, RefusedTextsError
 from pipelines.errors import SettingsError
-from pipelines.settings import CohereSettings
 from tests.embeddings.contract import EmbeddingContract
 from tests.embeddings.remote_contract import BATCH_TEXTS, CONCURRENCY, RemoteContract
 from tests.embeddings.subject import Service, numbered

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from pipelines.embedding_settings import OpenAISettings
 from pipelines.embeddings import openai_embeddings
 from pipelines.embeddings.retrying import DeniedServiceError, RefusedTextsError
 from pipelines.errors import SettingsError
-from pipelines.settings import OpenAISettings
 from tests.embeddings.contract import EmbeddingContract
 from tests.embeddings.remote_contract import BATCH_TEXTS, CONCURRENCY, RemoteContract
 from tests.embeddings.subject import Service, numbered

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.settings import LanceDBSettings
+from pipelines.store_settings import LanceDBSettings
 from pipelines.stores import lancedb_store
 from tests.stores.contract import StoreContract
 from tests.stores.subject import METRICS, Store, Unusable, exact_scores, passage_id, records, vectors, vectors_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipelines.settings import PgvectorSettings
+from pipelines.store_settings import PgvectorSettings
 from pipelines.stores import pgvector_store
 from tests.stores import postgres
 from tests.stores.contract import StoreContract

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 from pinecone import Pinecone
 
-from pipelines.settings import PineconeSettings
+from pipelines.store_settings import PineconeSettings
 from pipelines.stores import pinecone_store
 from pipelines.stores.pinecone_connection import Connection
 from tests.stores.contract import StoreContract

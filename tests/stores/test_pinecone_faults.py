@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.errors import StoreError
-from pipelines.settings import PineconeSettings
+from pipelines.store_settings import PineconeSettings
 from pipelines.stores import pinecone_store
 from tests.stores.subject import (
     BLUE,

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from pipelines import steps
+from pipelines import ingesting, steps
 from pipelines.catalog import Promotion, generations
+from pipelines.outcomes import Finished, Plan
 from pipelines.searching import search
 from pipelines.settings import Settings
-from pipelines.steps import Finished, Plan
 from tests.wire.pinecone_server import PineconeServer
 
 KEY = "pcsk_pipeline_0123456789"
@@ -26,7 +26,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[PineconeServer]:
 def run(settings: Settings, run_id: str) -> tuple[Plan, Finished, Promotion]:
     plan = steps.plan(settings, run_id)
     for shard in plan.shards:
-        steps.ingest_shard(settings, plan, shard)
+        ingesting.ingest_shard(settings, plan, shard)
     finished = steps.finish(settings, plan)
     return plan, finished, steps.promote(settings, plan, steps.evaluate(settings, plan))
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from pipelines.settings import WeaviateSettings
+from pipelines.store_settings import WeaviateSettings
 from pipelines.stores import weaviate_rows, weaviate_store
 from tests.stores.contract import StoreContract
 from tests.stores.subject import Store, Unusable

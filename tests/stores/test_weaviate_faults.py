@@ -12,7 +12,7 @@ import pytest
 from weaviate.classes.data import DataObject
 
 from pipelines.errors import SettingsError, StoreError
-from pipelines.settings import WeaviateSettings
+from pipelines.store_settings import WeaviateSettings
 from pipelines.stores import weaviate_rows, weaviate_store
 from tests.stores.subject import BLUE, GREEN, Generation, Store, ids, passage_id, records, vectors
 from tests.wire.weaviate_server import WeaviateServer

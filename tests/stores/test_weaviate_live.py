@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from weaviate.classes.query import Filter
 
-from pipelines.settings import WeaviateSettings
+from pipelines.store_settings import WeaviateSettings
 from pipelines.stores import weaviate_catalog, weaviate_store
 from pipelines.stores.weaviate_connection import connected
 from pipelines.stores.weaviate_schema import class_name

@@ -1,0 +1,87 @@
+"""Settings of the vector stores: one section each. Secrets are not among them."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, StringConstraints, model_validator
+
+from pipelines.setting_types import LOCATION, Name, Section
+
+
+class LanceDBSettings(Section):
+    """A directory of tables, no server."""
+
+    uri: str = Field(
+        ".squadron/lancedb",
+        json_schema_extra=LOCATION,
+        description="A folder, or an object store's URI (s3://, gs://, az://).",
+    )
+    index_min_rows: PositiveInt = Field(
+        50_000, description="Rows from which a vector index is built. Below, search is exact."
+    )
+
+
+class WeaviateSettings(Section):
+    """A Weaviate server. Its key, if it wants one, is the variable WEAVIATE_API_KEY of the environment."""
+
+    uri: str = Field("http://127.0.0.1:8080", description="The server's address.")
+    grpc_host: str | None = Field(
+        None, description="Where it answers gRPC. Null: the host of the address, in Weaviate Cloud `grpc-` before it."
+    )
+    grpc_port: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
+        None, description="The port for gRPC. Null: 50051, with an https address 443."
+    )
+    concurrency: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Requests under way at once.")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(60, description="How long one request may take.")
+    max_retries: Annotated[int, Field(ge=0, le=20)] = Field(
+        5, description="How often a request is repeated that failed for a reason that may pass."
+    )
+
+
+class PineconeSettings(Section):
+    """A service. Its key is in the environment variable PINECONE_API_KEY."""
+
+    index: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?$")] = Field(
+        "squadron",
+        description="How the names of the indexes begin: <index>-<dimension>-<metric>, created when absent.",
+    )
+    host: str | None = Field(None, description="The address of one index, or of a local server, to use instead.")
+    cloud: str = Field("aws", description="Where indexes are created: aws, gcp or azure.")
+    region: str = Field("us-east-1", description="Where in that cloud.")
+    concurrency: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Requests in flight at a time.")
+    max_retries: Annotated[int, Field(ge=0, le=20)] = Field(
+        5, description="How often a request is repeated while the service is busy or cannot be reached."
+    )
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(30, description="How long one request may take.")
+    consistency_seconds: Annotated[float, Field(gt=0)] = Field(
+        60, description="How long to wait until searches and counts show what was written."
+    )
+
+
+class PgvectorSettings(Section):
+    """A Postgres database with the vector extension. Its password is in the environment, PGPASSWORD, or ~/.pgpass."""
+
+    uri: str = Field("postgresql://postgres@127.0.0.1:5432/postgres", description="The database, without a password.")
+    schema_name: Name = Field("squadron", description="The schema that holds everything, created when absent.")
+    index_min_rows: PositiveInt = Field(
+        50_000, description="Rows from which a vector index is built. Below, search is exact."
+    )
+
+    @model_validator(mode="after")
+    def _uri_bears_no_password(self) -> "PgvectorSettings":
+        if not re.match(r"postgres(ql)?://", self.uri):
+            raise ValueError("store.pgvector.uri: wanted postgresql://USER@HOST:PORT/DATABASE")
+        if re.search(r"://[^@/?#]*:[^@]+@|password=", self.uri):
+            raise ValueError("store.pgvector.uri bears a password: take it out, and set PGPASSWORD or ~/.pgpass")
+        return self
+
+
+class StoreSettings(Section):
+    """Which store holds the vectors, and where. One section per store."""
+
+    name: str = Field("lancedb", description="The vector store.", json_schema_extra={"registry": "stores"})
+    metric: Literal["cosine", "dot", "l2"] = Field("cosine", description="How nearness is measured.")
+    lancedb: LanceDBSettings = LanceDBSettings()
+    pgvector: PgvectorSettings = PgvectorSettings()
+    pinecone: PineconeSettings = PineconeSettings()
+    weaviate: WeaviateSettings = WeaviateSettings()
