@@ -8,6 +8,8 @@ import pyarrow as pa
 from pipelines.errors import EmbeddingError
 
 VECTOR_COLUMN = "vector"
+RECORD_COLUMNS = ("id", "document_id", "title", "ordinal", "text", VECTOR_COLUMN)
+"""What every record has, beside the metadata columns."""
 
 
 def records(passages: pa.Table, embeddings: np.ndarray, dimension: int) -> pa.Table:

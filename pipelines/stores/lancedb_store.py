@@ -22,7 +22,7 @@ from pipelines.stores.checks import MATCH_SCHEMA, checked_filter, distinct_recor
 from pipelines.stores.lancedb_tables import Database
 from pipelines.stores.pointer import next_pointer, refuse_live, stale
 
-IDS_PER_DELETE = 5_000
+IDS_PER_CALL = 5_000
 QUERIES_PER_SEARCH = 100
 # Where an index is searched: probes and refinement that keep recall@10 above .99 (benchmarks/scale).
 PROBES, REFINE_FACTOR = 20, 10
@@ -73,6 +73,16 @@ def stored_ids(collection: lancedb.table.Table) -> Iterator[pa.Array]:
             yield batch.column("id")
 
 
+def stored_rows(collection: lancedb.table.Table, wanted_ids: pa.Array) -> pa.Table:
+    """Those of the rows that are there, as `records.record_schema` says, in no order."""
+    names, parts = [field.name for field in collection.schema], [collection.schema.empty_table()]
+    for start in range(0, len(wanted_ids), IDS_PER_CALL):
+        where = tables.among("id", wanted_ids[start : start + IDS_PER_CALL].to_pylist())
+        with tables.reported(f"rows of {collection.uri} could not be read"):
+            parts.append(collection.search().where(where).select(names).to_arrow().select(names))
+    return pa.concat_tables(part.replace_schema_metadata() for part in parts)
+
+
 def rows_written(collection: lancedb.table.Table, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced."""
     names = collection.schema.names
@@ -94,10 +104,10 @@ def rows_written(collection: lancedb.table.Table, records: pa.Table) -> int:
 def rows_deleted(collection: lancedb.table.Table, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
     deleted = 0
-    for start in range(0, len(expired_ids), IDS_PER_DELETE):
-        ids = ", ".join(tables.quoted(i) for i in expired_ids[start : start + IDS_PER_DELETE].to_pylist())
+    for start in range(0, len(expired_ids), IDS_PER_CALL):
+        where = tables.among("id", expired_ids[start : start + IDS_PER_CALL].to_pylist())
         with tables.reported(f"rows could not be deleted from {collection.uri}"):
-            deleted += collection.delete(f"id IN ({ids})").num_deleted_rows
+            deleted += collection.delete(where).num_deleted_rows
     return deleted
 
 
@@ -105,6 +115,21 @@ def row_count(collection: lancedb.table.Table) -> int:
     """The exact number of rows."""
     with tables.reported(f"the rows of {collection.uri} could not be counted"):
         return collection.count_rows()
+
+
+def version(collection: lancedb.table.Table) -> int | None:
+    """A number for what the generation holds now, to return to."""
+    with tables.reported(f"the version of {collection.uri} could not be read"):
+        return int(collection.version)
+
+
+def restored(collection: lancedb.table.Table, earlier_version: int) -> int:
+    """The number of rows, after the generation holds again what it held at that version."""
+    with tables.reported(f"version {earlier_version} of {collection.uri} could not be restored"):
+        collection.checkout(earlier_version)
+        collection.restore()
+        collection.checkout_latest()
+    return row_count(collection)
 
 
 def index_built(collection: lancedb.table.Table, metric: str, store_settings: LanceDBSettings) -> str:

@@ -142,6 +142,11 @@ def equal(values: dict[str, str]) -> str:
     return " AND ".join(f"`{name}` = {quoted(value)}" for name, value in values.items())
 
 
+def among(name: str, values: list[str]) -> str:
+    """SQL: the column has one of the values."""
+    return f"`{name}` IN ({', '.join(map(quoted, values))})"
+
+
 def quoted(value: str) -> str:
     """SQL: the text."""
     return "'" + value.replace("'", "''") + "'"

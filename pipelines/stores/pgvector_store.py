@@ -14,7 +14,7 @@ import psycopg
 import pyarrow as pa
 from psycopg.sql import SQL, Identifier, Literal
 
-from pipelines.dataflow.records import VECTOR_COLUMN
+from pipelines.dataflow.records import RECORD_COLUMNS, VECTOR_COLUMN, record_schema
 from pipelines.errors import StoreError
 from pipelines.store_settings import PgvectorSettings
 from pipelines.stores import pgvector_schema as schema
@@ -80,6 +80,20 @@ def stored_ids(collection: Table) -> Iterator[pa.Array]:
         last = ids[-1]
 
 
+def stored_rows(collection: Table, wanted_ids: pa.Array) -> pa.Table:
+    """Those of the rows that are there, as `records.record_schema` says, in no order."""
+    wanted = record_schema(collection.dimension, [name for name in collection.columns if name not in RECORD_COLUMNS])
+    read = [SQL("{}::real[]" if name == VECTOR_COLUMN else "{}").format(Identifier(name)) for name in wanted.names]
+    query = SQL("SELECT {} FROM {} WHERE id = ANY(%s)").format(SQL(", ").join(read), collection.quoted)
+    parts = [wanted.empty_table()]
+    for start in range(0, len(wanted_ids), IDS_PER_CALL):
+        with schema.reported(f"rows of {collection.name!r} could not be read"):
+            found = schema.rows(collection.connection, query, wanted_ids[start : start + IDS_PER_CALL].to_pylist())
+        columns = zip(*found, strict=True) if found else [()] * len(wanted)
+        parts.append(pa.table(dict(zip(wanted.names, map(list, columns), strict=True)), wanted))
+    return pa.concat_tables(parts)
+
+
 def rows_written(collection: Table, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced.
 
@@ -119,6 +133,16 @@ def row_count(collection: Table) -> int:
     with schema.reported(f"the rows of {collection.name!r} could not be counted"):
         ((rows,),) = schema.rows(collection.connection, SQL("SELECT count(*) FROM {}").format(collection.quoted))
     return rows
+
+
+def version(collection: Table) -> int | None:
+    """None: Postgres keeps no earlier versions."""
+    return None
+
+
+def restored(collection: Table, earlier_version: int) -> int:
+    """Raises StoreError: there is nothing to return to."""
+    raise StoreError(f"Postgres keeps no earlier versions: {collection.name!r} stays as it is")
 
 
 def index_built(collection: Table, metric: str, store_settings: PgvectorSettings) -> str:

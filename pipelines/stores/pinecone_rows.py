@@ -117,6 +117,13 @@ def unwritten(collection: Namespace, failures: Sequence[tuple[list[str], BaseExc
     return StoreError(f"{len(ids)} rows were not written to {collection.name!r}, {', '.join(ids[:5])}{more}: {reasons}")
 
 
+def fetched(collection: Namespace, ids: list[str]) -> list[dict[str, Any]]:
+    """The rows with these ids that are there."""
+    fetch = partial(collection.place.index.fetch, ids=ids, namespace=collection.name)
+    found = collection.connection.call(f"reading from {collection.name}", fetch).vectors
+    return [{"id": key, VECTOR_COLUMN: row.values, **_columns(row.metadata or {})} for key, row in found.items()]
+
+
 def existing(collection: Namespace, ids: list[str]) -> list[str]:
     """Those of the ids that are there."""
     fetch = partial(collection.place.index.fetch, ids=ids, namespace=collection.name)
@@ -148,6 +155,11 @@ def match_row(query: int, rank: int, match: ScoredVector, metric: str) -> dict[s
     return {"query": query, "rank": rank, "id": match.id, "score": score} | {
         name: metadata.get(name) for name in TEXT_COLUMNS
     }
+
+
+def _columns(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Metadata as they were written; Pinecone's numbers are floats."""
+    return {name: int(value) if name == "ordinal" else value for name, value in metadata.items()}
 
 
 def _kept(records: pa.Table, columns: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipelines.dataflow.records import record_schema
 from pipelines.errors import StoreError
 from pipelines.store_settings import PineconeSettings
 from pipelines.stores import pinecone_catalog as catalog
@@ -73,6 +74,15 @@ def stored_ids(collection: Namespace) -> Iterator[pa.Array]:
     yield from rows.pages(collection)
 
 
+def stored_rows(collection: Namespace, wanted_ids: pa.Array) -> pa.Table:
+    """Those of the rows that are there, as `records.record_schema` says, in no order."""
+    collection.connection.settle(collection.place, collection.name)
+    ids = wanted_ids.to_pylist()
+    parts = [ids[start : start + IDS_PER_FETCH] for start in range(0, len(ids), IDS_PER_FETCH)]
+    found = [row for part in collection.connection.each(partial(rows.fetched, collection), parts) for row in part]
+    return pa.Table.from_pylist(found, record_schema(collection.dimension, collection.columns))
+
+
 def rows_written(collection: Namespace, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced.
 
@@ -120,6 +130,16 @@ def row_count(collection: Namespace) -> int:
             return counted
     log.warning("%s has %d ids of passages, but Pinecone reports %d rows", collection.name, counted, reported)
     return counted
+
+
+def version(collection: Namespace) -> int | None:
+    """None: Pinecone keeps no earlier versions."""
+    return None
+
+
+def restored(collection: Namespace, earlier_version: int) -> int:
+    """Raises StoreError: there is nothing to return to."""
+    raise StoreError(f"Pinecone keeps no earlier versions: {collection.name!r} stays as it is")
 
 
 def index_built(collection: Namespace, metric: str, store_settings: PineconeSettings) -> str:

@@ -27,6 +27,7 @@ ROWS_PER_MESSAGE, BYTES_PER_MESSAGE = 128, 8_000_000
 BYTES_BESIDES = 400
 """What a row takes besides its vector and texts, about: the uuid, the names of its columns."""
 IDS_PER_PAGE = 2_000
+ROWS_PER_FETCH = 500
 IDS_PER_DELETE = 2_000
 """One call deletes 10,000 rows at most, QUERY_MAXIMUM_RESULTS of the server."""
 
@@ -99,6 +100,24 @@ def ids_between(generation: Generation, borders: tuple[int, int]) -> list[pa.Arr
         if len(ids) < IDS_PER_PAGE or ids[-1] >= end:
             return pages
         after = ids[-1]
+
+
+def fetched(generation: Generation, ids: pa.Array) -> list[dict[str, Any]]:
+    """The rows with these ids that are there."""
+    names = [*COLUMNS, *generation.metadata_columns]
+    call = partial(
+        generation.rows.query.fetch_objects,
+        filters=Filter.by_id().contains_any([_uuid(key) for key in ids.to_pylist()]),
+        limit=len(ids),
+        include_vector=True,
+        return_properties=[stored_name(name) for name in names],
+    )
+    found: list[Any] = answered(generation.connection, f"read rows of {generation.name!r}", call).objects
+    return [
+        {"id": row.uuid.hex, VECTOR_COLUMN: row.vector[VECTOR]}
+        | {name: row.properties.get(stored_name(name)) for name in names}
+        for row in found
+    ]
 
 
 def nearest(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipelines.dataflow.records import record_schema
 from pipelines.errors import StoreError
 from pipelines.store_settings import WeaviateSettings
 from pipelines.stores.checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
@@ -21,7 +22,16 @@ from pipelines.stores.pointer import next_pointer, refuse_live, stale
 from pipelines.stores.weaviate_catalog import enter, enter_new, entries, live_entry, point_alias, strike
 from pipelines.stores.weaviate_connection import Connection, connected
 from pipelines.stores.weaviate_requests import answered, at_once
-from pipelines.stores.weaviate_rows import IDS_PER_DELETE, delete, ids_between, messages, nearest, write
+from pipelines.stores.weaviate_rows import (
+    IDS_PER_DELETE,
+    ROWS_PER_FETCH,
+    delete,
+    fetched,
+    ids_between,
+    messages,
+    nearest,
+    write,
+)
 from pipelines.stores.weaviate_schema import (
     Generation,
     GenerationClass,
@@ -77,6 +87,14 @@ def stored_ids(collection: Generation) -> Iterator[pa.Array]:
         yield from pages
 
 
+def stored_rows(collection: Generation, wanted_ids: pa.Array) -> pa.Table:
+    """Those of the rows that are there, as `records.record_schema` says, in no order."""
+    parts = [wanted_ids[start : start + ROWS_PER_FETCH] for start in range(0, len(wanted_ids), ROWS_PER_FETCH)]
+    found = at_once(collection.connection, partial(fetched, collection), parts)
+    wanted = record_schema(collection.dimension, collection.metadata_columns)
+    return pa.Table.from_pylist([row for rows in found for row in rows], wanted)
+
+
 def rows_written(collection: Generation, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced.
 
@@ -107,6 +125,16 @@ def row_count(collection: Generation) -> int:
     """The exact number of rows."""
     call = partial(collection.rows.aggregate.over_all, total_count=True)
     return answered(collection.connection, f"count the rows of {collection.name!r}", call).total_count or 0
+
+
+def version(collection: Generation) -> int | None:
+    """None: Weaviate keeps no earlier versions."""
+    return None
+
+
+def restored(collection: Generation, earlier_version: int) -> int:
+    """Raises StoreError: there is nothing to return to."""
+    raise StoreError(f"Weaviate keeps no earlier versions: {collection.name!r} stays as it is")
 
 
 def index_built(collection: Generation, metric: str, store_settings: WeaviateSettings) -> str:

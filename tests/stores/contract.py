@@ -44,6 +44,7 @@ from tests.stores.subject import (
 ABILITIES = {
     "compare_and_set": "of promoters at once, exactly one wins",
     "long_texts": "a text or metadata of 100 KB is stored; without it, refused, and nothing of its batch is written",
+    "versions": "what a generation held before can be restored",
     "nul_characters": "U+0000 is stored in a text; without it, U+FFFD stands in its place",
 }
 HOSTILE = [
@@ -315,6 +316,44 @@ class StoreContract:
         assert blue.ids() == [passage_id(everything[-1])]
         assert blue.count() == 1
 
+    # Reading rows and returning to what they were
+
+    def test_rows_are_read_as_they_were_written(self, store: Store) -> None:
+        blue, rows = store.generation(metadata_columns=["lang", "author"]), range(12)
+        written = records(rows, lang=["en", None] * 6, author=["Ada"] * 12, title=["naïve 東京"] * 12)
+        blue.write(written)
+        found = blue.rows([*ids(rows), "f" * 32])
+        assert found.num_rows == 12
+        columns = ["document_id", "title", "ordinal", "text", "lang", "author"]
+        assert _by_id(found.select(["id", *columns])) == _by_id(written.select(["id", *columns]))
+        order = found.sort_by("id").to_pydict()["vector"]
+        np.testing.assert_allclose(order, written.sort_by("id").to_pydict()["vector"], rtol=1e-6)
+
+    def test_more_rows_than_one_call_takes_are_read(self, store: Store) -> None:
+        blue, everything = store.generation(), range(self.rows_over_limits)
+        blue.write(records(everything))
+        assert sorted(blue.rows(ids(everything))["id"].to_pylist()) == ids(everything)
+        assert blue.rows([]).num_rows == 0
+
+    def test_what_a_generation_held_before_can_be_restored(self, store: Store) -> None:
+        blue = store.generation()
+        blue.write(records(range(10)))
+        version = blue.version()
+        blue.write(records(range(8, 15)))
+        blue.delete(ids(range(3)))
+        if reason := self.never.get("versions"):
+            assert version is None
+            with pytest.raises(StoreError, match="keeps no earlier versions"):
+                blue.restore(1)
+            assert sorted(blue.ids()) == ids(range(3, 15))
+            pytest.xfail(reason)
+        assert version is not None
+        assert blue.restore(version) == 10
+        assert sorted(blue.ids()) == ids(range(10))
+        assert store.generation(client=store.client()).found() == ids(range(10))
+        blue.write(records(range(10, 12)))
+        assert blue.count() == 12
+
     # Searching
 
     @pytest.mark.parametrize("metric", METRICS)
@@ -570,6 +609,10 @@ class StoreContract:
         store.generation(GREEN)
         store.promote(BLUE, expected_live=None)
         store.promote(GREEN, expected_live=BLUE)
+
+
+def _by_id(rows: pa.Table) -> list[dict[str, Any]]:
+    return rows.sort_by("id").to_pylist()
 
 
 def _create_and_write(store: Store, rows: pa.Table) -> int:

@@ -114,6 +114,15 @@ class Generation:
     def delete(self, ids: Sequence[str]) -> int:
         return self._call("rows_deleted", expired_ids=pa.array(ids, pa.string()))
 
+    def rows(self, ids: Sequence[str]) -> pa.Table:
+        return self._call("stored_rows", wanted_ids=pa.array(ids, pa.string()))
+
+    def version(self) -> int | None:
+        return self._call("version")
+
+    def restore(self, version: int) -> int:
+        return self._call("restored", earlier_version=version)
+
     def ids(self) -> list[str]:
         return [key for part in self._call("stored_ids") for key in part.to_pylist()]
 

@@ -13,7 +13,7 @@ from tests.stores.subject import METRICS, Store, Unusable, exact_scores, passage
 
 
 class TestLanceDB(StoreContract):
-    rows_over_limits = lancedb_store.IDS_PER_DELETE + 500
+    rows_over_limits = lancedb_store.IDS_PER_CALL + 500
     bytes_over_limits = 5_000_000
 
     @pytest.fixture

@@ -58,7 +58,10 @@ def indexing(settings: PgvectorSettings) -> Iterator[Store]:
 
 
 class TestPgvector(StoreContract):
-    never = {"nul_characters": "Postgres keeps no U+0000 in a text"}
+    never = {
+        "nul_characters": "Postgres keeps no U+0000 in a text",
+        "versions": "Postgres keeps no earlier versions of a table",
+    }
     rows_over_limits = pgvector_store.IDS_PER_CALL + 500
     bytes_over_limits = 5_000_000
 

@@ -22,6 +22,7 @@ WRONG_KEY = "pcsk_wrong_9876543210"
 
 class TestPinecone(StoreContract):
     never: ClassVar[Mapping[str, str]] = {
+        "versions": "Pinecone keeps no earlier versions of its rows",
         "compare_and_set": "Pinecone has no conditional write: the pointer is read, compared, written and read again",
         "long_texts": "Pinecone stores 40 KB of metadata with a vector, the text among it",
     }

@@ -19,7 +19,8 @@ VARIABLE = "WEAVIATE_API_KEY"
 
 class WeaviateContract(StoreContract):
     never: ClassVar[Mapping[str, str]] = {
-        "compare_and_set": "Weaviate has no conditional write: the pointer is read, compared, written and read again"
+        "versions": "Weaviate keeps no earlier versions of its rows",
+        "compare_and_set": "Weaviate has no conditional write: the pointer is read, compared, written and read again",
     }
     rows_over_limits = weaviate_rows.IDS_PER_DELETE + 500
     bytes_over_limits = weaviate_rows.BYTES_PER_MESSAGE + 1_000_000

@@ -169,6 +169,8 @@ def _result(of: Class, request: Any, stored: Stored, distance: float | None) -> 
     metadata = search_get_pb2.MetadataResult(id=str(stored.uuid), id_as_bytes=stored.uuid.bytes)
     if distance is not None and request.metadata.distance:
         metadata.distance, metadata.distance_present = distance, True
+    if request.metadata.vector and stored.vector is not None:
+        metadata.vector_bytes = stored.vector.tobytes()
     properties = search_get_pb2.PropertiesResult(
         target_collection=of.schema["class"], non_ref_props=properties_pb2.Properties(fields=fields)
     )
