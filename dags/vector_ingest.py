@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from copy import copy
 from dataclasses import asdict, replace
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 from airflow.exceptions import AirflowNotFoundException
@@ -14,6 +16,7 @@ from airflow.sdk import (
     ExceptionRetryPolicy,
     Param,
     RetryAction,
+    RetryDecision,
     RetryRule,
     Variable,
     dag,
@@ -24,15 +27,25 @@ from airflow.sdk import (
 from pipelines.credentials import wanted
 from pipelines.errors import GateError, GuardError, SettingsError, SourceError, UnreachableSourceError
 from pipelines.form import form_fields
-from pipelines.resolution import ALIASES, Layer, resolve
+from pipelines.resolution import Layer, resolve
 from pipelines.settings import Settings, home
+from pipelines.variables import variable_layers
 
 log = logging.getLogger("pipelines.dag")
 
-VARIABLE = "vector_ingest"
 CONFIG = resolve().settings  # config/squad.toml over the defaults: for the schedule and the form
 # Trying again cannot help against these; all else (a service or a disk that failed) is tried again.
 REFUSALS = [SettingsError, SourceError, GuardError, GateError, "pipelines.embeddings.retrying.DeniedServiceError"]
+
+
+class AskedRetryPolicy(ExceptionRetryPolicy):
+    """The rules; but where a service asked to be left alone for so long, the next try comes after that time."""
+
+    def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
+        seconds = getattr(exception, "retry_after", None)
+        if seconds is None:
+            return super().evaluate(exception, try_number, max_tries, context)
+        return RetryDecision.retry(timedelta(seconds=seconds), f"the service asked to wait {seconds:.1f} s")
 
 
 @dag(
@@ -48,9 +61,9 @@ REFUSALS = [SettingsError, SourceError, GuardError, GateError, "pipelines.embedd
         "owner": "squadron",
         "retries": 2,
         "retry_delay": timedelta(seconds=30),
-        "retry_exponential_backoff": True,
+        "retry_exponential_backoff": 2.0,
         "max_retry_delay": timedelta(minutes=15),
-        "retry_policy": ExceptionRetryPolicy(
+        "retry_policy": AskedRetryPolicy(
             rules=[
                 RetryRule(exception=UnreachableSourceError, action=RetryAction.DEFAULT),
                 RetryRule(exception=REFUSALS, action=RetryAction.FAIL),
@@ -86,7 +99,8 @@ def vector_ingest() -> None:
 
         context: Any = get_current_context()
         context["shard_name"] = f"shard {shard['number'] + 1}: {shard['passages']:,} passages"
-        return asdict(ingesting.ingest_shard(_prepared(settings), outcomes.Plan(**plan), staging.Shard(**shard)))
+        made, piece = outcomes.Plan(**plan), staging.Shard(**shard)
+        return asdict(ingesting.ingest_shard(_prepared(settings), made, piece, _budget_alert))
 
     @task(trigger_rule="none_failed", multiple_outputs=False)
     def finish(settings: str, plan: dict[str, Any], ingested: list[dict[str, Any]] | None) -> dict[str, Any]:
@@ -130,18 +144,7 @@ def vector_ingest() -> None:
 
 
 def _variable_layers() -> list[Layer]:
-    """Variable `vector_ingest` (JSON of settings), then the two that swap backends."""
-    try:
-        values = Variable.get(VARIABLE, default=None, deserialize_json=True)
-    except ValueError as error:
-        raise SettingsError(f"Airflow Variable {VARIABLE!r} is not JSON: {error}") from error
-    if values is not None and not isinstance(values, dict):
-        raise SettingsError(f"Airflow Variable {VARIABLE!r} is {values!r}: wanted a JSON object of settings")
-    layers = [Layer(f"Variable {VARIABLE}", values or {}, home())]
-    for name in ALIASES:
-        if value := Variable.get(name, default=None):
-            layers.append(Layer(f"Variable {name}", {name: value.strip()}, home()))
-    return layers
+    return variable_layers(lambda name: Variable.get(name, default=None))
 
 
 def _param_layer() -> Layer:
@@ -149,6 +152,20 @@ def _param_layer() -> Layer:
     context = get_current_context()
     given = {**context["params"], **(context["dag_run"].conf or {})}
     return Layer("run params", {key: value for key, value in given.items() if value is not None}, home())
+
+
+def _budget_alert(facts: dict[str, Any]) -> None:
+    """Call what the Variable `budget_alert` names, as callbacks of tasks are called; `context["budget"]` has the facts.
+
+    A callback that fails is logged, as Airflow does: what is paid for is to be ingested all the same.
+    """
+    try:
+        if path := Variable.get("budget_alert", default=None):
+            module, _, name = path.strip().rpartition(".")
+            callback = copy(getattr(import_module(module), name))  # a notifier fills its templates in, once
+            callback({**get_current_context(), "budget": facts})
+    except Exception:
+        log.exception("the callback that Variable 'budget_alert' names failed")
 
 
 def _prepared(settings: str) -> Settings:

@@ -82,6 +82,35 @@ def evaluate(assignments: Assignments = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def verify(
+    repair: Annotated[bool, typer.Option("--repair", help="Write and delete what is needed.")] = False,
+    vectors: Annotated[int, typer.Option(min=0, help="How many vectors are made anew and compared.")] = 500,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the live generation with the corpus, row by row. Fails when they differ and are not repaired."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from pipelines import terminal, verifying
+
+        with terminal.shown_progress():
+            report = verifying.verify(resolved.settings, repair, vectors)
+        _print(report, as_json, terminal.show_verification)
+    if not report["sound"] and not repair:
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(document_id: str, assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Say why a document is in the index, out of it, stale, or in quarantine."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from pipelines import explaining, terminal
+
+        _print(explaining.explain(resolved.settings, document_id), as_json, terminal.show_explanation)
+
+
+@app.command()
 def generations(assignments: Assignments = None, as_json: AsJson = False) -> None:
     """List the collection's generations."""
     with _refusals():
@@ -112,6 +141,42 @@ def rollback(assignments: Assignments = None, as_json: AsJson = False) -> None:
 
         moved = catalog.rollback(resolved.settings)
         _print(vars(moved), as_json, terminal.show_promotion)
+
+
+@app.command()
+def quarantine(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """List the rows and passages that could not be embedded, and why."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from pipelines import quarantine as quarantines
+        from pipelines import terminal
+
+        settings = resolved.settings
+        entries = quarantines.listed(settings)
+        listed = {"collection": settings.collection, "path": quarantines.folder(settings), "entries": entries}
+        _print(listed, as_json, terminal.show_quarantine)
+
+
+@app.command()
+def cache(
+    evict_older_than: Annotated[
+        float | None, typer.Option(metavar="DAYS", min=0, help="Remove the vectors that were written longer ago.")
+    ] = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how much the embedding cache holds; remove what is old."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from pipelines import cache as caches
+        from pipelines import terminal
+        from pipelines.errors import SettingsError
+
+        path = resolved.settings.cache.path
+        if path is None:
+            raise SettingsError("cache.path is null: there is no cache. Set it to a folder or a URI")
+        evicted = None if evict_older_than is None else caches.evict(path, evict_older_than)
+        _print({**caches.cache_size(path), "evicted": evicted}, as_json, terminal.show_cache)
 
 
 @app.command()

@@ -1,8 +1,30 @@
-"""Budget: what embedding may cost, and a refusal before it costs more."""
+"""Budget: what embedding may cost; a refusal before it costs more, and a stop when the estimate was too low."""
 
+import logging
+from collections import Counter
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines import staging
 from pipelines.errors import GuardError
 from pipelines.models import price_of
+from pipelines.outcomes import Plan
 from pipelines.settings import Settings
+from pipelines.staging import Shard
+
+log = logging.getLogger(__name__)
+
+ALERTS = (0.5, 0.8, 1.0)
+"""The shares of each limit that are told, once each per run."""
+
+Alert = Callable[[dict[str, Any]], None]
+"""Is told that a share was reached: collection, run_id, limit (the setting), fraction, spent, allowed."""
+Usage = Counter[tuple[str, str]]
+"""(`billed`, ''): tokens the service says it billed; (`counted`, ''): tokens sent, as the tokenizer counts them;
+(`answered` | `failed`, host): requests."""
 
 
 def affordable_cost(settings: Settings, tokens: int) -> float | None:
@@ -25,3 +47,129 @@ def affordable_cost(settings: Settings, tokens: int) -> float | None:
             "nothing was sent. Raise it, or ingest less (source.limit)"
         )
     return cost
+
+
+class Spending:
+    """What a run spends on embedding, as one of its shards sees it: its own tokens, and those of all others.
+
+    Every shard keeps a file of its own in the run's staging folder, written anew after each batch, and adds up
+    those of all shards: workers need nothing but the staging that they share. A shard that is tried again goes on
+    from what its earlier tries have spent. Workers see each other's batches when they are done, so a run spends at
+    most the batches under way beyond its budget.
+    """
+
+    def __init__(
+        self, settings: Settings, plan: Plan, shard: Shard, counters: Callable[[], Usage], alert: Alert | None = None
+    ) -> None:
+        """`counters`: what the service's model has done in this process so far, for whatever shard."""
+        self._collection, self._run_id = plan.collection, plan.run_id
+        self._price = price_of(settings)
+        self._limits = _limits(settings)
+        self._folder = f"{plan.folder}/spent"
+        self._path = f"{self._folder}/shard-{shard.number:05d}.parquet"
+        self._counters, self._alert = counters, alert
+        self._lock = Lock()
+        self._earlier = _read(self._path) if self._path in self._files() else Usage()
+        self._begun = counters()
+        self._sent = Usage()
+        self._kept = self._earlier
+        self._tokens = self._of_all_shards()
+
+    def note(self, tokens_sent: int) -> None:
+        """Take notice of what was billed since the last time, by `tokens_sent` if the service does not say; alert."""
+        with self._lock:
+            self._sent["counted", ""] += tokens_sent
+            usage = self.usage()
+            if usage == self._kept:
+                return
+            _write(self._path, usage)
+            self._kept = usage
+            self._tokens = self._of_all_shards()
+        self._tell()
+
+    def check(self) -> None:
+        """Raise GuardError when the run has spent more than its budget: to be asked before anything more is sent."""
+        for setting, allowed, unit in self._limits:
+            if (spent := self._spent(unit)) > allowed:
+                raise GuardError(
+                    f"the run has spent {_amount(spent, unit)}, {setting} allows {_amount(allowed, unit)}: it was "
+                    "stopped. What was paid for is kept in the cache and the store: raise the limit and ingest again, "
+                    "and only the rest is sent"
+                )
+
+    def usage(self) -> Usage:
+        """What this shard has used, its earlier tries included."""
+        return self._earlier + (self._counters() - self._begun) + self._sent
+
+    def cost(self) -> float | None:
+        """US dollars for what the service billed this shard; None when its price is not known, or it tells nothing."""
+        usage = self.usage()
+        untold = usage["counted", ""] and not usage["billed", ""]
+        return None if self._price is None or (self._price and untold) else usage["billed", ""] * self._price / 1e6
+
+    def _tell(self) -> None:
+        for setting, allowed, unit in self._limits:
+            spent = self._spent(unit)
+            for fraction in ALERTS:
+                if not spent or spent < fraction * allowed:
+                    break
+                if staging.claimed(f"{self._folder}/{setting}-{100 * fraction:.0f}"):
+                    log.warning(
+                        "%s: %.0f %% of %s is spent: %s of %s",
+                        *(self._collection, 100 * fraction, setting, _amount(spent, unit), _amount(allowed, unit)),
+                    )
+                    if self._alert:
+                        names = ("collection", "run_id", "limit", "fraction", "spent", "allowed")
+                        facts = (self._collection, self._run_id, setting, fraction, spent, allowed)
+                        self._alert(dict(zip(names, facts, strict=True)))
+
+    def _spent(self, unit: str) -> float:
+        return self._tokens if unit == "tokens" else self._tokens * (self._price or 0.0) / 1e6
+
+    def _of_all_shards(self) -> int:
+        if not self._limits:
+            return 0
+        others = [_read(path) for path in self._files() if path != self._path]
+        return sum(_tokens(usage) for usage in [self._kept, *others])
+
+    def _files(self) -> list[str]:
+        return [f"{self._folder}/{name}" for name in staging.names(self._folder) if name.endswith(".parquet")]
+
+
+def model_counters(model: Any) -> Usage:
+    """The counters of a remote model (`RemoteModel`); of any other, or before it is loaded, none."""
+    usage = Usage({("billed", ""): getattr(model, "tokens_billed", 0)})
+    for what in ("answered", "failed"):
+        usage.update({(what, host): requests for host, requests in getattr(model, what, {}).items()})
+    return usage
+
+
+def by_endpoint(usage: Usage) -> dict[str, dict[str, int]]:
+    """Host -> requests answered and failed."""
+    hosts = sorted({host for what, host in usage if what in ("answered", "failed")})
+    return {host: {what: usage[what, host] for what in ("answered", "failed")} for host in hosts}
+
+
+def _limits(settings: Settings) -> list[tuple[str, float, str]]:
+    """(setting, what it allows, unit) of the limits that are set."""
+    budget = settings.budget
+    limits = [("budget.max_tokens", budget.max_tokens, "tokens"), ("budget.max_cost_usd", budget.max_cost_usd, "USD")]
+    return [(setting, allowed, unit) for setting, allowed, unit in limits if allowed is not None]
+
+
+def _tokens(usage: Usage) -> int:
+    return usage["billed", ""] or usage["counted", ""]
+
+
+def _amount(amount: float, unit: str) -> str:
+    return f"{amount:,.0f} tokens" if unit == "tokens" else f"{amount:.4f} USD"
+
+
+def _read(path: str) -> Usage:
+    rows = staging.read_table(path).to_pylist()
+    return Usage({(row["what"], row["endpoint"]): row["number"] for row in rows})
+
+
+def _write(path: str, usage: Usage) -> None:
+    rows = [{"what": what, "endpoint": endpoint, "number": number} for (what, endpoint), number in usage.items()]
+    staging.write_table(path, pa.Table.from_pylist(rows))

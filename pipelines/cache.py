@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -20,6 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from pipelines.catalog import embedding_space
+from pipelines.embeddings.remote_model import Answered
 from pipelines.embeddings.retrying import RefusedTextsError
 from pipelines.errors import StoreError
 from pipelines.graph import Graph
@@ -91,10 +94,11 @@ class EmbeddingCache:
             found[rows[chosen][sound]] = True
         return vectors, found
 
-    def add(self, texts: Sequence[str], vectors: np.ndarray) -> None:
-        """Keep vectors, `float32 [texts, dimension]`; other processes see them when they next open the cache."""
-        if not texts:
-            return
+    def add(self, texts: Sequence[str], vectors: np.ndarray) -> str:
+        """Keep vectors, `float32 [texts, dimension]`, in a file; its name.
+
+        Other processes see them when they next open the cache.
+        """
         table = pa.table(
             {
                 "text": pa.array([_text_digest(text) for text in texts], pa.binary(TEXT_BYTES)),
@@ -110,6 +114,13 @@ class EmbeddingCache:
             self._filesystem.mv(target + ".part", target)
         except OSError as error:
             raise StoreError(f"cache.path: {target} cannot be written: {error.strerror or error}") from error
+        return target
+
+    def remove(self, files: Sequence[str]) -> None:
+        """Remove files; one that cannot be removed does no harm."""
+        for file in files:
+            with suppress(OSError):
+                self._filesystem.rm_file(file)
 
     def _positions(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Where each text stands among the keys, and whether it does."""
@@ -165,7 +176,7 @@ def opened_cache(settings: Settings, graph: Graph, kind: str = "passage") -> Emb
     """The cache of the configured vector space, for passages or for queries; None if there is to be none."""
     if not settings.cache.path:
         return None
-    return EmbeddingCache(settings.cache.path, {**graph.value("vector_space"), "kind": kind})
+    return EmbeddingCache(settings.cache.path, {**embedding_space(settings, graph), "kind": kind})
 
 
 def cached_vectors(graph: Graph, cache: EmbeddingCache | None, node: str, texts: list[str]) -> tuple[np.ndarray, int]:
@@ -181,12 +192,20 @@ def cached_vectors(graph: Graph, cache: EmbeddingCache | None, node: str, texts:
     missing = np.flatnonzero(~found)
     refusal = None
     if len(missing):
+        pieces: list[str] = []
+
+        def answered(positions: list[int], answer: np.ndarray) -> None:
+            """What one request of several brought is kept at once: the next may fail, or the process die."""
+            pieces.append(cache.add([texts[missing[position]] for position in positions], answer))
+
         try:
-            vectors[missing] = _computed(graph, node, [texts[row] for row in missing])
+            vectors[missing] = _computed(graph, node, [texts[row] for row in missing], answered)
         except RefusedTextsError as error:
             vectors[missing], refusal = error.embeddings, error
         sound = [row for position, row in enumerate(missing) if refusal is None or position not in refusal.reasons]
-        cache.add([texts[row] for row in sound], vectors[sound])
+        if sound and len(pieces) != 1:  # in one file: the index of the cache reads every file there is
+            cache.add([texts[row] for row in sound], vectors[sound])
+            cache.remove(pieces)
     if refusal is not None:
         reasons = {int(missing[position]): reason for position, reason in refusal.reasons.items()}
         raise RefusedTextsError(refusal.service, reasons, vectors) from refusal
@@ -228,10 +247,10 @@ def _all_files(path: str) -> dict[str, dict[str, Any]]:
     return {name: info for name, info in found.items() if name.endswith((".parquet", ".part"))}
 
 
-def _computed(graph: Graph, node: str, texts: list[str]) -> np.ndarray:
+def _computed(graph: Graph, node: str, texts: list[str], answered: Answered | None = None) -> np.ndarray:
     graph.kept("model")
     given = {"embeddings": "embedding_texts", "query_vectors": "query_texts"}[node]
-    return graph.value(node, **{given: texts})
+    return graph.value(node, **{given: texts, "answered": answered})
 
 
 def _text_digest(text: str) -> bytes:

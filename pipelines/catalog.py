@@ -36,12 +36,18 @@ def shared_graph(settings: Settings) -> Graph:
     return Graph(settings)
 
 
+def embedding_space(settings: Settings, graph: Graph) -> dict[str, str]:
+    """What defines the vectors of a text, as text: the service's own words, and the variant if one is set."""
+    variant = {"variant": settings.embedding.variant} if settings.embedding.variant else {}
+    return {**graph.value("vector_space"), **variant}
+
+
 def vector_space(settings: Settings) -> dict[str, str]:
     """Everything that defines the vectors of a generation, as text; equal spaces are one generation."""
     graph = shared_graph(settings)
     limits = graph.value("passage_tokens", tokenizer=graph.kept("tokenizer"))
     return {
-        **graph.value("vector_space"),
+        **embedding_space(settings, graph),
         "template": settings.passages.template,
         "passage_tokens": str(limits),
         "overlap_tokens": str(settings.passages.overlap_tokens),
@@ -61,6 +67,14 @@ def read_catalog(graph: Graph) -> tuple[dict[str, dict[str, Any]], str | None]:
     return found["generations"], pointer and pointer["generation"]
 
 
+def opened(graph: Graph, generation: str, about: dict[str, Any]) -> Any:
+    """A generation that may be of another vector space than today's; `about` describes it."""
+    space = (
+        {"dimension": about["dimension"], "metric": about["settings"]["store"]["metric"]} if "settings" in about else {}
+    )
+    return graph.value("collection", generation=generation, metadata_columns=(), **space)
+
+
 def generations(settings: Settings) -> list[dict[str, Any]]:
     """The collection's generations, newest first, with their descriptions and whether they are live."""
     existing, live = read_catalog(shared_graph(settings))
@@ -68,7 +82,9 @@ def generations(settings: Settings) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row.get("created_at") or "", reverse=True)
 
 
-def create_generation(graph: Graph, settings: Settings, generation: str, space: dict[str, str]) -> None:
+def create_generation(
+    graph: Graph, settings: Settings, generation: str, space: dict[str, str], probes: str | None
+) -> None:
     graph.value("collection", generation=generation)
     service = settings.embedding.service
     describe(
@@ -77,8 +93,13 @@ def create_generation(graph: Graph, settings: Settings, generation: str, space: 
         created_at=now(),
         vector_space=space,
         dimension=graph.value("dimension"),
+        probes=probes,
         settings={
-            "embedding": {"service": service, service: getattr(settings.embedding, service).model_dump()},
+            "embedding": {
+                "service": service,
+                "variant": settings.embedding.variant,
+                service: getattr(settings.embedding, service).model_dump(),
+            },
             "passages": settings.passages.model_dump(),
             "store": {"metric": settings.store.metric},
         },

@@ -27,6 +27,11 @@ CREDENTIALS = {
 }
 
 
+def is_remote(settings: Settings) -> bool:
+    """Whether the embedding service is one that is asked over a network, with a key."""
+    return settings.embedding.service in CREDENTIALS
+
+
 def wanted(settings: Settings) -> list[Credential]:
     """The credentials of the configured backends."""
     service = settings.embedding.service

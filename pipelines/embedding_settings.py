@@ -72,6 +72,14 @@ class OpenAISettings(Section):
     )
     passage_prompt: str = Field("", description="Put before every passage, as E5-like models ask.")
     query_prompt: str = Field("", description="Put before every question.")
+    mode: Literal["sync", "batch"] = Field(
+        "sync",
+        description="sync: passages are embedded at once. batch: by OpenAI's Batch API, within a day, at half the "
+        "price; it wants cache.path.",
+    )
+    batch_poll_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+        60, description="mode batch: how often to ask whether a batch is done."
+    )
     batch_texts: Annotated[int, Field(ge=1, le=2048)] = Field(2048, description="Texts of one request.")
     batch_tokens: Annotated[int, Field(ge=1, le=300_000)] = Field(300_000, description="Tokens of one request.")
     concurrency: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Requests in flight at a time.")
@@ -81,6 +89,15 @@ class OpenAISettings(Section):
     deadline_seconds: Annotated[float, Field(gt=0)] = Field(
         600, description="How long to try again while the service answers nothing but failures that may pass."
     )
+
+    @model_validator(mode="after")
+    def _batches_are_openai_s(self) -> "OpenAISettings":
+        if self.mode == "batch" and self.azure_deployment:
+            raise ValueError(
+                "embedding.openai.mode is 'batch', and Azure's batches are not OpenAI's: unset azure_deployment, or "
+                "set mode to sync"
+            )
+        return self
 
 
 class CohereSettings(Section):
@@ -129,6 +146,11 @@ class EmbeddingSettings(Section):
         "sentence_transformers",
         description="The embedding service.",
         json_schema_extra={"registry": "embeddings"},
+    )
+    variant: str | None = Field(
+        None,
+        description="Any text; another one begins another generation. For a service that changed its model, and "
+        "kept the model's name.",
     )
     sentence_transformers: SentenceTransformersSettings = SentenceTransformersSettings()
     openai: OpenAISettings = OpenAISettings()

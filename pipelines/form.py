@@ -19,6 +19,7 @@ TITLES = {
     "evaluation": "Evaluation",
     "gate": "Quality gate",
     "guard": "Guards",
+    "quarantine": "Quarantine",
     "budget": "Budget",
     "retention": "Retention",
 }

@@ -48,6 +48,10 @@ class Graph:
             self._kept[node] = self.value(node)
         return self._kept[node]
 
+    def made(self, node: str) -> Any:
+        """The kept value of a node; None as long as nothing has asked for it."""
+        return self._kept.get(node)
+
 
 def build_driver(settings: Settings) -> driver.Driver:
     """The driver of the configured backends. Building it loads their modules, but no model and no client."""

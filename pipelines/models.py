@@ -28,6 +28,8 @@ class Model(BaseModel):
     """Tokens that it reads of one text."""
     price_per_million_tokens: NonNegativeFloat | None = None
     """In US dollars; None: not known."""
+    batch_price_per_million_tokens: NonNegativeFloat | None = None
+    """The same in a batch that may take a day."""
     priced_on: date | None = None
     source: str | None = None
 
@@ -54,7 +56,11 @@ def price_per_million(service: str, model: str) -> float | None:
 def price_of(settings: Settings) -> float | None:
     """US dollars for a million tokens of the configured model; None when the price is not known."""
     service = settings.embedding.service
-    return price_per_million(service, getattr(getattr(settings.embedding, service), "model", service))
+    chosen = getattr(settings.embedding, service)
+    if getattr(chosen, "mode", "sync") == "batch":
+        known = known_model(service, chosen.model)
+        return known.batch_price_per_million_tokens if known else None
+    return price_per_million(service, getattr(chosen, "model", service))
 
 
 def dimension_of(service: str, model: str, dimensions: int | None) -> int:

@@ -1,6 +1,6 @@
 """Outcomes: what each step hands to the next, small and plain enough for XCom."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.staging import Shard
@@ -17,6 +17,8 @@ class Plan:
     """What defines the generation's vectors, spelled out."""
     live: str | None
     """The generation that was live when the plan was made."""
+    version: int | None
+    """What the generation held then, as a version to return to; None where the store keeps none."""
     folder: str
     shards: list[Shard]
     documents: int
@@ -31,6 +33,8 @@ class Plan:
     cost: float | None
     """US dollars for them; None when the model's price is not known."""
     questions: int
+    asked: str
+    """`questions` of the corpus, or `probes` made of its passages when it has none."""
     questions_digest: str
     example_question: str | None
     seconds: float
@@ -58,6 +62,12 @@ class Ingested:
     tokens: int = 0
     device: str | None = None
     seconds: float = 0.0
+    tokens_billed: int = 0
+    """Tokens that a remote service says it billed, those of earlier tries of the shard included."""
+    cost_billed: float | None = 0.0
+    """US dollars for them; None when the price is not known, or the service does not say what it bills."""
+    endpoints: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Host -> requests `answered` and `failed`."""
 
     def __add__(self, other: "Ingested") -> "Ingested":
         return Ingested(
@@ -68,6 +78,9 @@ class Ingested:
             self.tokens + other.tokens,
             other.device or self.device,
             self.seconds + other.seconds,
+            self.tokens_billed + other.tokens_billed,
+            None if self.cost_billed is None or other.cost_billed is None else self.cost_billed + other.cost_billed,
+            {host: _summed(self.endpoints, other.endpoints, host) for host in [*self.endpoints, *other.endpoints]},
         )
 
 
@@ -86,7 +99,18 @@ class Evaluation:
     """How well the generation answers the corpus's questions."""
 
     metrics: dict[str, float]
+    live_metrics: dict[str, float]
+    """Of the generation that was live at the plan, on the same questions where it could be asked."""
+    unsound: list[str]
+    """What is wrong with the rows that were read back."""
     questions: int
+    asked: str
+    """`questions` of the corpus, or `probes` made of its passages when it has none."""
     reused: bool
     """Nothing had changed since these figures were measured."""
     seconds: float
+
+
+def _summed(ours: dict[str, dict[str, int]], theirs: dict[str, dict[str, int]], host: str) -> dict[str, int]:
+    pair = ours.get(host, {}), theirs.get(host, {})
+    return {what: sum(counts.get(what, 0) for counts in pair) for what in ("answered", "failed")}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,15 +11,17 @@ import pyarrow.compute as pc
 
 from pipelines.cache import EmbeddingCache
 from pipelines.dataflow.changes import StoredDocuments
-from pipelines.dataflow.documents import DIGEST_BYTES
+from pipelines.dataflow.digests import DIGEST_BYTES, Digests, DigestSet, hashed, to_hex
 from pipelines.errors import GuardError, SourceError
 from pipelines.graph import Graph
+from pipelines.overlap import made_ahead
+from pipelines.probes import ProbeSample
 from pipelines.progress import Progress
+from pipelines.quarantine import Findings
 from pipelines.registry import load
 from pipelines.settings import Settings
 from pipelines.staging import ShardWriter
 
-IDENTITY_BYTES = DIGEST_BYTES // 2
 _SAMPLE = pa.schema(
     [(name, pa.string()) for name in ("question_id", "question", "document_id")] + [("key", pa.uint64())]
 )
@@ -27,11 +30,15 @@ _SAMPLE = pa.schema(
 class Corpus:
     """What one pass over the corpus finds out; iterate `changes` to make it."""
 
-    def __init__(self, settings: Settings, graph: Graph, stored: StoredDocuments) -> None:
+    def __init__(
+        self, settings: Settings, graph: Graph, stored: StoredDocuments, quarantine: Findings | None = None
+    ) -> None:
         self._settings = settings
         self._graph = graph
         self._stored = stored
-        self._new: set[bytes] = set()
+        self._quarantine = quarantine
+        self._new = DigestSet()
+        self._kept = 0
         self._rewritten: set[str] = set()
         in_part = stored.ids[~stored.complete[stored.document_of]]
         self._in_part = {row.tobytes().hex()[: 2 * DIGEST_BYTES] for row in in_part}
@@ -39,12 +46,13 @@ class Corpus:
         """`bool [stored documents]`: which of them the corpus still holds."""
         self.blank = 0
         """Rows without a text."""
-        self.questions = QuestionSample(settings.evaluation.max_questions)
+        self._questions = QuestionSample(settings.evaluation.max_questions)
+        self._probes = ProbeSample(settings.evaluation.max_questions)
 
     @property
     def documents(self) -> int:
         """Distinct documents so far."""
-        return len(self._new) + int((self.seen & self._stored.complete).sum())
+        return len(self._new) + self._kept
 
     @property
     def unchanged_passages(self) -> int:
@@ -53,29 +61,32 @@ class Corpus:
         return int(kept[self._stored.document_of].sum())
 
     def changes(self) -> Iterator[pa.Table]:
-        """The documents that the store lacks, batch by batch, each once."""
+        """The documents that the store lacks, batch by batch, each once. The source is read ahead."""
         source = self._settings.source
         progress = Progress("plan", None, "documents")
-        for rows in load("sources", source.name).read_rows(source):
+        for rows in made_ahead(load("sources", source.name).read_rows(source)):
             found = self._graph.values(
-                ["documents", "questions", "blank_rows", "stored_positions"],
+                ["documents", "document_digests", "stored_positions", "questions", "blank_rows"],
                 rows=rows,
                 stored_documents=self._stored,
             )
-            documents, positions = found["documents"], found["stored_positions"]
             self.blank += found["blank_rows"]
-            fresh = self._fresh(documents, positions)
+            if self._quarantine:
+                self._quarantine.add_rows(rows, found["blank_rows"])
+            fresh = self._fresh(found["document_digests"], found["stored_positions"])
             if source.limit and (room := source.limit - self.documents) <= fresh.sum():
-                last = np.flatnonzero(fresh)[room - 1]
-                documents, positions = documents.slice(0, last + 1), positions[: last + 1]
-                fresh = fresh[: last + 1]
-            asked = found["questions"]
-            kept = documents["document_id"].combine_chunks()
-            self.questions.add(asked.filter(pc.is_in(asked["document_id"], kept)))
-            yield self._noted(documents.filter(pa.array(fresh)), positions[fresh])
+                found, fresh = _cut(found, fresh, room)
+            self._questions.add(found["questions"])
+            self._probes.add(found["documents"])
+            yield self._noted(found, fresh)
             progress.add(int(fresh.sum()))
             if source.limit and self.documents >= source.limit:
                 return
+
+    def asked(self) -> tuple[str, pa.Table]:
+        """What is asked in an evaluation: `questions` of the corpus, or `probes` where it has none; and these."""
+        questions = self._questions.table()
+        return ("questions", questions) if questions.num_rows else ("probes", self._probes.table())
 
     def check(self, live_documents: int | None) -> None:
         """Raise when the corpus is empty, ambiguous, or shrank by more than the guard allows.
@@ -114,60 +125,61 @@ class Corpus:
     def leftover_ids(self) -> pa.Array:
         """Stored ids of documents that were stored in part, and are cut otherwise now."""
         stored = self._stored
-        rows = stored.ids[(self.seen & ~stored.complete)[stored.document_of]]
-        return pa.array([i for i in (row.tobytes().hex() for row in rows) if i not in self._rewritten], pa.string())
+        ids = to_hex(stored.ids[(self.seen & ~stored.complete)[stored.document_of]])
+        return ids.filter(pc.invert(pc.is_in(ids, pa.array(self._rewritten, pa.string()))))
 
     def vanished_fraction(self) -> float:
         """The share of the stored documents of which the corpus holds no version any more."""
-        stored = _identities(self._stored.digests)
+        stored = self._stored.digests.identities()
         if not len(stored):
             return 0.0
-        new = _identities(np.array(list(self._new), f"S{DIGEST_BYTES}"))
-        present = np.union1d(stored[self.seen], new)
-        everything = np.unique(stored)
-        return 1 - float(np.isin(everything, present).mean())
+        new = np.unique(self._new.everything().identities())
+        present = self.seen.copy()
+        present[np.isin(stored, new, assume_unique=False)] = True
+        (starts,) = np.nonzero(np.diff(stored, prepend=~stored[:1]))
+        return 1 - float(np.logical_or.reduceat(present, starts).mean())
 
-    def _fresh(self, documents: pa.Table, positions: np.ndarray) -> np.ndarray:
+    def _fresh(self, digests: Digests, positions: np.ndarray) -> np.ndarray:
         """`bool`: which documents of the batch this pass has not met before."""
-        met = np.array([digest in self._new for digest in documents["digest"].to_pylist()], bool)
         stored = positions >= 0
+        met = self._new.contains(digests)
         met[stored] |= self.seen[positions[stored]]
         return ~met
 
-    def _noted(self, documents: pa.Table, positions: np.ndarray) -> pa.Table:
-        self.seen[positions[positions >= 0]] = True
-        changed = self._graph.value(
-            "changed_documents",
-            documents=documents,
-            stored_positions=positions,
-            stored_documents=self._stored,
-        )
-        self._new.update(changed["digest"].to_pylist())
-        return changed
+    def _noted(self, found: dict[str, Any], fresh: np.ndarray) -> pa.Table:
+        """The changed ones among the fresh documents of a batch."""
+        positions = found["stored_positions"]
+        stored = np.flatnonzero(fresh & (positions >= 0))
+        self.seen[positions[stored]] = True
+        unchanged = stored[self._stored.complete[positions[stored]]]
+        self._kept += len(unchanged)
+        fresh = fresh.copy()
+        fresh[unchanged] = False
+        self._new.add(found["document_digests"][fresh])
+        return found["documents"].filter(pa.array(fresh))
 
     def _check_identities(self) -> None:
         """Refuse two versions of one document: which of them a reader finds would be left to chance."""
-        kept = self._stored.digests[self.seen & self._stored.complete]
-        digests = np.concatenate([kept, np.array(list(self._new), f"S{DIGEST_BYTES}")])
-        identities, counts = np.unique(_identities(digests), return_counts=True)
-        suspects = set(identities[counts > 1].tolist())
-        if not suspects:
+        kept = self._stored.digests[self.seen & self._stored.complete].identities()
+        identities = np.sort(np.concatenate([kept, self._new.everything().identities()]))
+        suspects = np.unique(identities[1:][identities[1:] == identities[:-1]])
+        if not len(suspects):
             return
         source, versions = self._settings.source, dict[str, set[bytes]]()
         by_id = source.columns.document_id is not None
         for rows in load("sources", source.name).read_rows(source):
-            documents = self._graph.value("documents", rows=rows)
-            names = documents["document_id" if by_id else "text"].to_pylist()
-            for name, digest in zip(names, documents["digest"].to_pylist(), strict=True):
-                if digest[:IDENTITY_BYTES].rstrip(b"\0") in suspects:
-                    versions.setdefault(name if by_id else name[:60], set()).add(digest)
-        if twice := sorted(name for name, digests in versions.items() if len(digests) > 1):
-            examples = ", ".join(map(repr, twice[:3]))
+            found = self._graph.values(["documents", "document_digests"], rows=rows)
+            twice = found["documents"].filter(pa.array(np.isin(found["document_digests"].identities(), suspects)))
+            names = twice["document_id" if by_id else "text"].to_pylist()
+            for name, digest in zip(names, twice["digest"].to_pylist(), strict=True):
+                versions.setdefault(name if by_id else name[:60], set()).add(digest)
+        if names := sorted(name for name, digests in versions.items() if len(digests) > 1):
+            examples = ", ".join(map(repr, names[:3]))
             raise SourceError(
-                f"{len(twice)} document ids stand for different texts, titles or metadata, e.g. {examples}: "
+                f"{len(names)} document ids stand for different texts, titles or metadata, e.g. {examples}: "
                 f"ids in column {source.columns.document_id!r} must be unique. Nothing was changed"
                 if by_id
-                else f"{len(twice)} documents have different metadata in different rows, e.g. the one that begins "
+                else f"{len(names)} documents have different metadata in different rows, e.g. the one that begins "
                 f"{examples}: take the columns that differ out of source.columns.metadata. Nothing was changed"
             )
 
@@ -182,24 +194,31 @@ class QuestionSample:
     def __init__(self, size: int) -> None:
         self._size = size
         self._rows = _SAMPLE.empty_table()
+        self._farthest = np.iinfo(np.uint64).max
 
     def add(self, questions: pa.Table) -> None:
         """Take the questions of a batch. Of questions with the same id one is kept."""
-        ids = questions["question_id"].to_pylist()
-        keys = np.array([int.from_bytes(blake2b(i.encode(), digest_size=8).digest()) for i in ids], np.uint64)
-        rows = pa.concat_tables([self._rows, questions.append_column("key", pa.array(keys))])
+        keys = np.frombuffer(b"".join(hashed(questions["question_id"].combine_chunks(), 8)), ">u8").astype(np.uint64)
+        near = keys <= self._farthest
+        if not self._size or not near.any():
+            return
+        rows = questions.filter(pa.array(near)).append_column("key", pa.array(keys[near]))
+        rows = pa.concat_tables([self._rows, rows])
         rows = rows.sort_by([(name, "ascending") for name in ("key", "document_id", "question")])
         _, first = np.unique(rows["key"].to_numpy(), return_index=True)
         self._rows = rows.take(first[: self._size])
+        if self._rows.num_rows == self._size:
+            self._farthest = self._rows["key"][-1].as_py()
 
     def table(self) -> pa.Table:
         """The sample: question_id, question, document_id."""
         return self._rows.drop_columns(["key"]).combine_chunks()
 
-    def digest(self) -> str:
-        """Equal digests are equal samples, relevant documents included."""
-        rows = zip(*(column.to_pylist() for column in self.table().columns), strict=True)
-        return blake2b(repr(list(rows)).encode(), digest_size=8).hexdigest()
+
+def questions_digest(questions: pa.Table) -> str:
+    """Equal digests are equal questions, relevant documents included."""
+    rows = zip(*(column.to_pylist() for column in questions.columns), strict=True)
+    return blake2b(repr(list(rows)).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -233,5 +252,15 @@ def staged_passages(corpus: Corpus, graph: Graph, cache: EmbeddingCache | None, 
     return staged
 
 
-def _identities(digests: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(digests).view(f"S{IDENTITY_BYTES}").reshape(-1, 2)[:, 0]
+def _cut(found: dict[str, Any], fresh: np.ndarray, room: int) -> tuple[dict[str, Any], np.ndarray]:
+    """A batch up to the last of so many fresh documents, and the questions about what is left."""
+    end = int(np.flatnonzero(fresh)[room - 1]) + 1
+    documents, asked = found["documents"].slice(0, end), found["questions"]
+    kept = documents["document_id"].combine_chunks()
+    cut = {
+        "documents": documents,
+        "document_digests": found["document_digests"][:end],
+        "stored_positions": found["stored_positions"][:end],
+        "questions": asked.filter(pc.is_in(asked["document_id"], kept)),
+    }
+    return found | cut, fresh[:end]

@@ -16,7 +16,9 @@ def run_report(
     `counts` are of passages, but for `documents` and `quarantined` (rows without a text, and passages that the
     service refused); unchanged + embedded + cached + refused = passages. `seconds` are per stage; those of
     `ingest` are summed over shards. `metrics` are null for a corpus without questions. `cost` is in US dollars,
-    by the tokens whose vectors were not cached; null when the price of the model is not known.
+    by the tokens whose vectors were not cached; null when the price of the model is not known. That is the estimate
+    of the plan; `tokens_billed` and `cost_billed` are what a remote service says it billed for the passages (questions
+    are not among them), and `endpoints` is host -> requests `answered` and `failed`.
     """
     seconds = {
         "plan": plan.seconds,
@@ -46,6 +48,7 @@ def run_report(
         },
         "metrics": {name: evaluation.metrics.get(name) for name in METRIC_NAMES},
         "questions": evaluation.questions,
+        "asked": evaluation.asked,
         "reused": evaluation.reused,
         "example_question": plan.example_question,
         "seconds": {stage: round(taken, 3) for stage, taken in seconds.items()},
@@ -53,6 +56,9 @@ def run_report(
         "tokens": ingested.tokens,
         "billed_tokens": plan.billed_tokens,
         "cost": plan.cost,
+        "tokens_billed": ingested.tokens_billed,
+        "cost_billed": ingested.cost_billed,
+        "endpoints": ingested.endpoints,
         "device": ingested.device,
         "index": finished.index,
         "vector_space": plan.vector_space,

@@ -18,6 +18,11 @@ from pipelines.settings import Settings
 log = logging.getLogger(__name__)
 
 QUESTIONS_PER_CALL = 256
+DEFINES_VECTORS = {
+    *("model", "revision", "precision", "dimensions", "dimension", "max_tokens", "tokenizer"),
+    *("passage_prompt", "query_prompt", "azure_deployment"),
+}
+"""Settings of a service that its vectors depend on; the others say where it is, and how it is spoken to."""
 
 
 def search(
@@ -29,7 +34,7 @@ def search(
     """
     if not question.strip():
         raise StoreError("the question is empty: say what to search for")
-    graph, generation = _live_graph(settings)
+    graph, generation = live_graph(settings)
     vectors, _ = cached_vectors(graph, None, "query_vectors", [question])
     found = _matches(graph, generation, vectors, top_k, filter or {})
     return [
@@ -41,15 +46,16 @@ def search(
 
 def measure(settings: Settings) -> dict[str, Any]:
     """Evaluate the live generation now, on the questions of the configured corpus; changes nothing."""
-    graph, generation = _live_graph(settings)
+    graph, generation = live_graph(settings)
     corpus = Corpus(settings, graph, graph.value("stored_documents", stored_ids=[]))
     for _ in corpus.changes():
         pass
-    questions = corpus.questions.table()
+    asked, questions = corpus.asked()
     return {
         "collection": settings.collection,
         "generation": generation,
         "questions": questions.num_rows,
+        "asked": asked,
         "metrics": measured(graph, generation, questions),
     }
 
@@ -59,7 +65,7 @@ def measured(
 ) -> dict[str, float]:
     """The metrics of a generation on these questions; empty without questions."""
     if not questions.num_rows:
-        log.info("the corpus has no questions: %s is not measured", generation)
+        log.info("evaluation.max_questions is 0: %s is not measured", generation)
         return {}
     asked = questions["question"].to_pylist()
     progress = Progress("evaluate", len(asked), "questions")
@@ -77,18 +83,25 @@ def _matches(graph: Graph, generation: str, vectors: np.ndarray, top_k: int, fil
     return graph.value("matches", collection=collection, query_vectors=vectors, top_k=top_k, filter=filter)
 
 
-def _live_graph(settings: Settings) -> tuple[Graph, str]:
-    """The graph that embeds as the live generation was embedded, and that generation's name."""
+def live_graph(settings: Settings) -> tuple[Graph, str]:
+    """The graph that embeds as the live generation was embedded, and that generation's name.
+
+    What defines its vectors is taken from its description; addresses, limits and devices are those of today.
+    """
     existing, live = read_catalog(shared_graph(settings))
     if live is None or live not in existing:
         raise StoreError(
             f"collection {settings.collection!r} has no live generation in {settings.store.name}: ingest first"
         )
     if live == f"{settings.collection}_{fingerprint(vector_space(settings))[:8]}":
-        return shared_graph(settings), live  # addresses and devices are those of today
-    plain = settings.model_dump()
-    for section, values in existing[live]["settings"].items():
-        plain[section] = plain[section] | values
+        return shared_graph(settings), live
+    plain, recorded = settings.model_dump(), existing[live]["settings"]
+    service = recorded["embedding"]["service"]
+    own = {name: value for name, value in recorded["embedding"][service].items() if name in DEFINES_VECTORS}
+    plain["embedding"] |= {name: value for name, value in recorded["embedding"].items() if name != service}
+    plain["embedding"][service] |= own
+    for section in ("passages", "store"):
+        plain[section] |= recorded[section]
     try:
         return shared_graph(Settings.model_validate(plain)), live
     except ValueError as error:

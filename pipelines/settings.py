@@ -108,7 +108,7 @@ class EvaluationSettings(Section):
 
 
 class GateSettings(Section):
-    """What a generation must reach before it goes live."""
+    """What a generation must show before it goes live."""
 
     min_recall_at_10: Fraction = Field(0.0, description="Refuse a generation with a lower recall@10.")
     max_drop: Fraction = Field(
@@ -122,13 +122,27 @@ class GuardSettings(Section):
     max_deleted_fraction: Fraction = Field(
         0.25, description="Refuse to delete more than this fraction of the stored documents."
     )
+    min_probe_cosine: Fraction = Field(
+        0.99, description="Refuse to embed with a model whose vectors of fixed texts differ more from what they were."
+    )
     max_quarantined_fraction: Fraction = Field(
         0.05, description="Refuse a corpus of which more than this fraction cannot be embedded."
     )
 
 
+class QuarantineSettings(Section):
+    """Where it is told which rows and passages could not be embedded, and why."""
+
+    path: str | None = Field(
+        None,
+        json_schema_extra=LOCATION,
+        description="A folder or an object store's URI, shared by all workers. Null: `_quarantine` in ingest.staging.",
+    )
+    max_rows: Annotated[int, Field(ge=1)] = Field(10_000, description="Rows of a collection's table at the most.")
+
+
 class BudgetSettings(Section):
-    """What a run may spend on embedding; more is refused before the first request."""
+    """What a run may spend on embedding; more is refused before the first request, and stops the run later."""
 
     max_tokens: Annotated[int, Field(ge=0)] | None = Field(None, description="Tokens embedded at the most.")
     max_cost_usd: Annotated[float, Field(ge=0)] | None = Field(
@@ -158,6 +172,7 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
     guard: GuardSettings = GuardSettings()
+    quarantine: QuarantineSettings = QuarantineSettings()
     budget: BudgetSettings = BudgetSettings()
     retention: RetentionSettings = RetentionSettings()
 
@@ -165,6 +180,12 @@ class Settings(Section):
     def _source_has_what_it_needs(self) -> "Settings":
         if self.source.name == "files" and not self.source.path:
             raise ValueError("source.name is 'files' but source.path is not set: say which files")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_have_a_cache(self) -> "Settings":
+        if self.embedding.service == "openai" and self.embedding.openai.mode == "batch" and not self.cache.path:
+            raise ValueError("embedding.openai.mode is 'batch', whose vectors wait in the cache: set cache.path")
         return self
 
 

@@ -28,7 +28,12 @@ class Shard:
 
 def run_folder(staging: str, collection: str, run_id: str) -> str:
     """The folder of one run; the same for every retry of it."""
-    return "/".join([staging.rstrip("/"), collection, re.sub(r"[^\w.-]", "_", run_id)])
+    return "/".join([staging.rstrip("/"), collection, safe_name(run_id)])
+
+
+def safe_name(run_id: str) -> str:
+    """A run's id as the name of a file or a folder."""
+    return re.sub(r"[^\w.-]", "_", run_id)
 
 
 class ShardWriter:
@@ -120,10 +125,10 @@ def write_table(path: str, table: pa.Table) -> str:
     return staged.close()
 
 
-def read_table(path: str) -> pa.Table:
-    """A staged table."""
+def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
+    """A staged table, or some columns of it."""
     with _opened(path) as file:
-        return pyarrow.parquet.read_table(file)
+        return pyarrow.parquet.read_table(file, columns=columns)
 
 
 def read_batches(path: str, rows: int) -> Iterator[pa.Table]:
@@ -145,6 +150,29 @@ def remove(folder: str) -> None:
     filesystem, target = fsspec.core.url_to_fs(folder)
     if filesystem.exists(target):
         filesystem.rm(target, recursive=True)
+
+
+def names(folder: str) -> list[str]:
+    """The names of the complete files of a folder; none where there is no folder."""
+    filesystem, target = fsspec.core.url_to_fs(folder)
+    filesystem.invalidate_cache()
+    try:
+        paths = filesystem.ls(target, detail=False)
+    except FileNotFoundError:
+        return []
+    return sorted(path.rstrip("/").rpartition("/")[2] for path in paths if not path.endswith(".part"))
+
+
+def claimed(path: str) -> bool:
+    """Create an empty file; False if there was one already. Of several processes that ask, one is told True."""
+    filesystem, target = fsspec.core.url_to_fs(path)
+    with _reported(path):
+        filesystem.makedirs(filesystem._parent(target), exist_ok=True)
+        try:
+            filesystem.open(target, "xb").close()
+        except FileExistsError:
+            return False
+    return True
 
 
 def _opened(path: str) -> Any:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines import staging
+from pipelines import quarantine, staging
 from pipelines.budget import affordable_cost
 from pipelines.cache import evict, opened_cache
+from pipelines.canary import checked_model
 from pipelines.catalog import (
     Promotion,
     collect_generations,
@@ -25,11 +26,12 @@ from pipelines.catalog import (
     shared_graph,
     vector_space,
 )
+from pipelines.credentials import is_remote
 from pipelines.errors import GuardError, StoreError
-from pipelines.gate import pass_gate
+from pipelines.gate import live_metrics, pass_gate, unsound_rows
 from pipelines.graph import Graph
 from pipelines.outcomes import Evaluation, Finished, Plan
-from pipelines.planning import Corpus, staged_passages
+from pipelines.planning import Corpus, questions_digest, staged_passages
 from pipelines.searching import measured
 from pipelines.settings import Settings
 from pipelines.staging import ShardWriter
@@ -49,22 +51,29 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
     existing, live = read_catalog(graph)
     stored = graph.value("stored_documents", stored_ids=_ids_of(graph, generation if generation in existing else None))
     folder = staging.run_folder(settings.ingest.staging, settings.collection, run_id)
-    corpus = Corpus(settings, graph, stored)
+    version = _version_of(graph, generation if generation in existing else None)
+    found = quarantine.Findings(settings, run_id, "rows")
+    corpus = Corpus(settings, graph, stored, found)
     writer = None if dry_run else ShardWriter(folder, settings.ingest.shard_passages)
     try:
         if writer:
             staging.remove(folder)  # what an earlier try of this run has left
         staged = staged_passages(corpus, graph, opened_cache(settings, graph), writer)
+        if writer and corpus.documents:
+            found.write()  # before a guard counts them: then a person wants to see them
         corpus.check(existing[live].get("documents") if live in existing and live != generation else None)
         cost = affordable_cost(settings, staged.billed_tokens)
+        probes = None
+        if not dry_run and (staged.billed_tokens or is_remote(settings)):
+            probes = checked_model(settings, graph, existing.get(generation, {}))
         expired = graph.value("expired_ids", stored_documents=stored, seen=corpus.seen)
         expired = pa.concat_arrays([expired, corpus.leftover_ids()])
         shards = writer.close() if writer else []
         if writer:
             staging.write_table(f"{folder}/expired.parquet", pa.table({"id": expired}))
-            staging.write_table(f"{folder}/questions.parquet", corpus.questions.table())
+            staging.write_table(f"{folder}/questions.parquet", corpus.asked()[1])
             if "created_at" not in existing.get(generation, {}):
-                create_generation(graph, settings, generation, space)
+                create_generation(graph, settings, generation, space, probes)
             elif shards or len(expired):
                 # From here on neither index nor figures are those of the rows, until they are made anew.
                 describe(graph, generation, index=None, questions_digest=None)
@@ -73,13 +82,14 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
             staging.remove(folder)
         raise
 
-    questions = corpus.questions.table()
+    asked, questions = corpus.asked()
     made = Plan(
         run_id=run_id,
         collection=settings.collection,
         generation=generation,
         vector_space=space,
         live=live,
+        version=version,
         folder=folder,
         shards=shards,
         documents=corpus.documents,
@@ -91,7 +101,8 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
         billed_tokens=staged.billed_tokens,
         cost=cost,
         questions=questions.num_rows,
-        questions_digest=corpus.questions.digest(),
+        asked=asked,
+        questions_digest=questions_digest(questions),
         example_question=questions["question"][0].as_py() if questions.num_rows else None,
         seconds=time.monotonic() - started,
     )
@@ -114,7 +125,8 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
     if quarantined > allowed * plan.passages:
         raise GuardError(
             f"the embedding service refused {quarantined} of {plan.passages} passages: guard.max_quarantined_fraction "
-            f"allows {allowed:.1%}. The log of the ingest says why; nothing was deleted or promoted"
+            f"allows {allowed:.1%}. `python -m pipelines quarantine` lists them, and why. Nothing was deleted or "
+            "promoted"
         )
     graph = shared_graph(settings)
     collection = graph.value("collection", generation=plan.generation)
@@ -131,22 +143,29 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
     if plan.to_embed or plan.deleted or not index:
         index = graph.value("index_built", collection=collection)
     describe(graph, plan.generation, rows=rows, documents=plan.documents, index=index)
+    quarantine.settle(settings, plan.run_id)
     log.info("%s holds %d rows, as planned; %d deleted; index: %s", plan.generation, rows, deleted, index)
     return Finished(rows, deleted, index, time.monotonic() - started)
 
 
 def evaluate(settings: Settings, plan: Plan) -> Evaluation:
-    """Ask the generation the corpus's own questions. Where nothing has changed, the recorded figures stand."""
+    """Ask the generation the corpus's own questions, or probes, and read some of its new rows back.
+
+    Where nothing has changed, the recorded figures stand. Whether they are good enough is for the gate to say.
+    """
     started = time.monotonic()
     graph = shared_graph(settings)
-    recorded = read_catalog(graph)[0][plan.generation]
+    existing, _ = read_catalog(graph)
+    recorded = existing[plan.generation]
     unchanged = not plan.to_embed and not plan.deleted
     if unchanged and recorded.get("questions_digest") == plan.questions_digest:
         log.info("nothing changed since %s was evaluated: its figures stand", plan.generation)
-        return Evaluation(recorded["metrics"], plan.questions, True, time.monotonic() - started)
+        return Evaluation(recorded["metrics"], {}, [], plan.questions, plan.asked, True, time.monotonic() - started)
     questions = staging.read_table(f"{plan.folder}/questions.parquet")
     metrics = measured(graph, plan.generation, questions, opened_cache(settings, graph, "query"))
-    return Evaluation(metrics, plan.questions, False, time.monotonic() - started)
+    before = live_metrics(settings, plan, questions, existing.get(plan.live or "", {}))
+    unsound = unsound_rows(graph, plan)
+    return Evaluation(metrics, before, unsound, plan.questions, plan.asked, False, time.monotonic() - started)
 
 
 def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion:
@@ -158,7 +177,7 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
     graph = shared_graph(settings)
     existing, _ = read_catalog(graph)
     staging.remove(plan.folder)
-    pass_gate(settings, evaluation, plan, existing.get(plan.live or "", {}))
+    pass_gate(settings, graph, plan, evaluation)
     rolled_back = existing[plan.generation].get("rolled_back_at")
     describe(
         graph,
@@ -188,6 +207,15 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
         collected=collected,
         seconds=time.monotonic() - started,
     )
+
+
+def _version_of(graph: Graph, generation: str | None) -> int | None:
+    if generation is None:
+        return None
+    version: int | None = graph.value(
+        "version", collection=graph.value("collection", generation=generation, metadata_columns=())
+    )
+    return version
 
 
 def _ids_of(graph: Graph, generation: str | None) -> Any:

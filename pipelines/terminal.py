@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 METRICS = {
     "recall_at_1": "recall@1",
@@ -61,8 +62,11 @@ def show_report(report: dict[str, Any], console: Console) -> None:
     if report["passages_per_second"]:
         speed = f"{report['passages_per_second']:,.1f} passages/s on {report['device']}, {report['tokens']:,} tokens"
         table.add_row("speed", f"{speed}, {_dollars(report['cost'])}")
+    if report["endpoints"]:
+        table.add_row("service", _billed(report))
     figures = [f"{label} {report['metrics'][name]:.3f}" for name, label in METRICS.items() if report["metrics"][name]]
-    asked = f" on {report['questions']:,} of the corpus's questions" if figures else "the corpus has no questions"
+    kind = "of the corpus's questions" if report["asked"] == "questions" else "probes, sentences of its own"
+    asked = f" on {report['questions']:,} {kind}" if figures else "not measured"
     table.add_row("quality", ", ".join(figures) + asked + (", as measured before" if report["reused"] else ""))
     table.add_row("index", report["index"])
     table.add_row("live", f"[bold]{report['live']}[/bold] in {report['collection']}" + _moved(report))
@@ -99,7 +103,7 @@ def show_plan(report: dict[str, Any], console: Console) -> None:
 def show_metrics(measured: dict[str, Any], console: Console) -> None:
     """Print how well a generation answers."""
     figures = [f"{METRICS[name]} {figure:.3f}" for name, figure in measured["metrics"].items()]
-    console.print(f"{measured['generation']}: {', '.join(figures)} on {measured['questions']:,} questions")
+    console.print(f"{measured['generation']}: {', '.join(figures)} on {measured['questions']:,} {measured['asked']}")
 
 
 def show_generations(listed: dict[str, Any], console: Console) -> None:
@@ -120,6 +124,63 @@ def show_promotion(moved: dict[str, Any], console: Console) -> None:
     """Print which generation is live now."""
     after = f"; {moved['previous']} was before" if moved["previous"] else ""
     console.print(f"{moved['live']} is live{after}{'; ' + moved['held'] if moved['held'] else ''}")
+
+
+def show_quarantine(listed: dict[str, Any], console: Console) -> None:
+    """Print what could not be embedded, what was seen last first."""
+    if not listed["entries"]:
+        console.print(f"{listed['collection']}: nothing is in quarantine")
+        return
+    table = Table("document", "passage", "reason", "since", "last seen", "text", box=None, padding=(0, 2, 0, 0))
+    for entry in listed["entries"]:
+        document = entry["document_id"] or entry["title"] or ""
+        place = entry["passage_id"] or f"row {entry['row']:,}"
+        reason = f"{entry['service']}: {entry['reason']}" if entry["service"] else entry["reason"]
+        text = " ".join((entry["text"] or "").split())[:60]
+        row = (document, place, reason, entry["first_seen"], entry["last_seen"], text)
+        table.add_row(*map(Text, row))
+    console.print(table)
+    told = f"{len(listed['entries']):,} in {listed['path']}; every run tries them again"
+    console.print(told, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_cache(held: dict[str, Any], console: Console) -> None:
+    """Print how much the embedding cache holds."""
+    oldest = "" if held["oldest_days"] is None else f", the oldest {held['oldest_days']:,.1f} days old"
+    evicted = "" if held["evicted"] is None else f"; {held['evicted']:,} files were removed"
+    size = f"{held['bytes'] / 1e6:,.1f} MB in {held['files']:,} files of {held['spaces']:,} vector spaces"
+    console.print(f"{held['path']}: {size}{oldest}{evicted}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_verification(report: dict[str, Any], console: Console) -> None:
+    """Print how the live generation compares with the corpus."""
+    counts = report["counts"]
+    checked = f"{counts['passages']:,} passages compared, {counts['vectors_checked']:,} vectors made anew"
+    wrong = ", ".join(f"{counts[name]:,} {name}" for name in ("missing", "extra", "altered") if counts[name])
+    mended = f"; {counts['written']:,} written, {counts['deleted']:,} deleted" if report["repaired"] and wrong else ""
+    verdict = "[green]as it should be[/green]" if report["sound"] else f"[red]{wrong}[/red]{mended}"
+    console.print(f"{report['generation']}: {checked}: {verdict}", highlight=False)
+    for kind, ids in report["examples"].items():
+        for key in ids:
+            console.print(f"  {kind} {key}", style="dim")
+    for row in report["generations"]:
+        if (row["missing_documents"] or row["extra_documents"]) and not row["live"]:
+            drift = f"lacks {row['missing_documents']:,} documents of the corpus, has {row['extra_documents']:,} others"
+            console.print(f"{row['generation']} (not live): {drift}", style="dim")
+
+
+def show_explanation(about: dict[str, Any], console: Console) -> None:
+    """Print what is known of a document."""
+    console.print(f"{about['state']}: {about['verdict']}", markup=False, highlight=False, soft_wrap=True)
+    for version in about["corpus"]:
+        cut = f"{version['passages']} passages, {version['tokens']} tokens, digest {version['digest']}"
+        console.print(f"  corpus: {version['title']!r}, {cut}", markup=False, highlight=False)
+    for row in about["generations"]:
+        live = " (live)" if row["live"] else ""
+        console.print(f"  {row['generation']}{live}: {row['passages']} passages", markup=False, highlight=False)
+    for entry in about["quarantine"]:
+        since = f"since {entry['first_seen']}, last in run {entry['run_id']}"
+        console.print(f"  quarantine: {entry['reason']} ({since})", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_lines(lines: Iterable[str], console: Console) -> None:
@@ -146,6 +207,17 @@ class _Bars(logging.Handler):
 
 def _unless_zero(counts: dict[str, int], name: str) -> str:
     return f", {counts[name]:,} {name}" if counts[name] else ""
+
+
+def _billed(report: dict[str, Any]) -> str:
+    """How the endpoints of a remote service did, and what it says it billed."""
+    hosts = [
+        f"{host} answered {did['answered']:,} requests" + (f" and failed {did['failed']:,}" if did["failed"] else "")
+        for host, did in report["endpoints"].items()
+    ]
+    if report["tokens_billed"]:
+        hosts.append(f"billed {report['tokens_billed']:,} tokens, {_dollars(report['cost_billed'])}")
+    return "; ".join(hosts)
 
 
 def _dollars(cost: float | None) -> str:

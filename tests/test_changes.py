@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.dataflow.changes import changed_documents, expired_ids, stored_documents, stored_positions
+from pipelines.dataflow.changes import changed_documents, document_digests, expired_ids, stored_documents, stored_positions
 from pipelines.errors import StoreError
 
 # Few digests, so that they meet; with zero bytes at the end, which numpy takes for padding.
@@ -45,7 +45,7 @@ def stored(*ids: str):
 def changed(digests, stored_ids) -> list[bytes]:
     known = stored(*stored_ids)
     documents = documents_of(digests)
-    return changed_documents(documents, stored_positions(documents, known), known)["digest"].to_pylist()
+    return changed_documents(documents, stored_positions(document_digests(documents), known), known)["digest"].to_pylist()
 
 
 def test_into_an_empty_store_everything_goes():
@@ -111,7 +111,7 @@ def test_the_difference_is_that_of_plain_sets(corpus, store, shuffle, pieces):
     shuffle.shuffle(ids)
     known = stored_documents(pa.array(ids[start::pieces], pa.string()) for start in range(pieces))
     documents = documents_of(corpus)
-    positions = stored_positions(documents, known)
+    positions = stored_positions(document_digests(documents), known)
     seen = np.zeros(len(known.digests), bool)
     seen[positions[positions >= 0]] = True
 
@@ -128,7 +128,7 @@ def test_any_digest_is_found_where_it_is_stored(digests, data):
     kept = data.draw(st.sets(st.sampled_from(digests))) if digests else set()
     known = stored(*(i for digest in kept for i in passage_ids(digest, 1)))
 
-    found = stored_positions(documents_of(digests), known) >= 0
+    found = stored_positions(document_digests(documents_of(digests)), known) >= 0
 
     assert found.tolist() == [digest in kept for digest in digests]
 

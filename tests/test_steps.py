@@ -451,12 +451,13 @@ def test_changed_questions_are_asked(settings_with, corpus):
     assert second.evaluation.metrics["recall_at_1"] < 1
 
 
-def test_a_corpus_without_questions_goes_live_unmeasured(settings_with, corpus):
+def test_a_corpus_without_questions_is_asked_its_own_sentences(settings_with, corpus):
     rows = [{name: value for name, value in row.items() if name != "question"} for row in numbered(*range(9))]
 
     found = run(settings_with(**corpus(rows)))
 
-    assert (found.evaluation.metrics, found.plan.questions) == ({}, 0)
+    assert (found.evaluation.asked, found.plan.questions) == ("probes", 9)
+    assert found.evaluation.metrics["recall_at_10"] == 1
     assert found.promotion.promoted
 
 

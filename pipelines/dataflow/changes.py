@@ -1,16 +1,16 @@
 """Changes: what the corpus holds that the store does not, and the other way round."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipelines.dataflow.documents import DIGEST_BYTES
+from pipelines.dataflow.digests import DIGEST_BYTES, Digests, from_hex, to_hex
 from pipelines.errors import StoreError
 
 ID_DIGITS = 32
+_IDS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class StoredDocuments:
     """What the ids of a generation say about it. n ids of passages, d distinct document digests."""
 
     ids: np.ndarray
-    """`uint8 [n, 16]`: the passage ids, as bytes."""
-    digests: np.ndarray
-    """`S12 [d]`: document digests, ascending."""
+    """`uint8 [n, 16]`: the passage ids, as bytes, by document."""
+    digests: Digests
+    """`[d]`: document digests, ascending."""
     document_of: np.ndarray
-    """`int64 [n]`: each id's position in `digests`."""
+    """`int32 [n]`: each id's position in `digests`, ascending."""
     complete: np.ndarray
     """`bool [d]`: whether all passages of the document are there."""
 
@@ -32,22 +32,33 @@ def stored_documents(stored_ids: Iterable[pa.Array]) -> StoredDocuments:
 
     Raises StoreError when an id is not one of ours.
     """
-    parts = [_id_bytes(array) for array in stored_ids if len(array)]
-    ids = np.concatenate(parts) if parts else np.empty((0, ID_DIGITS // 2), np.uint8)
-    digests, document_of, counts = np.unique(_as_digests(ids), return_inverse=True, return_counts=True)
-    wanted = np.zeros(len(digests), np.int64)
-    np.maximum.at(wanted, document_of, ids[:, 14].astype(np.int64) << 8 | ids[:, 15])
-    return StoredDocuments(ids, digests, document_of, counts == wanted)
+    raw = bytearray()  # grows in place: a list of arrays would be there twice when it is joined
+    for ids in _id_bytes(stored_ids):
+        raw += ids.tobytes()
+    ids = np.frombuffer(raw, np.uint8).reshape(-1, ID_DIGITS // 2)
+    digests = Digests.read(ids)
+    order = digests.order()
+    ids, digests = ids[order], digests[order]
+    del raw, order
+    first = np.ones(len(ids), bool)
+    first[1:] = (digests.high[1:] != digests.high[:-1]) | (digests.low[1:] != digests.low[:-1])
+    (starts,) = np.nonzero(first)
+    document_of = np.cumsum(first, dtype=np.int32) - 1
+    totals = ids[:, 14].astype(np.uint16) << 8 | ids[:, 15]
+    wanted = np.maximum.reduceat(totals, starts) if len(ids) else totals
+    return StoredDocuments(ids, digests[starts], document_of, np.diff(starts, append=len(ids)) == wanted)
 
 
-def stored_positions(documents: pa.Table, stored_documents: StoredDocuments) -> np.ndarray:
+def document_digests(documents: pa.Table) -> Digests:
+    """The digests of the documents, in their order."""
+    column = documents["digest"].combine_chunks()
+    raw = np.frombuffer(column.buffers()[1] or b"", np.uint8)[column.offset * DIGEST_BYTES :]
+    return Digests.read(raw[: len(column) * DIGEST_BYTES].reshape(-1, DIGEST_BYTES))
+
+
+def stored_positions(document_digests: Digests, stored_documents: StoredDocuments) -> np.ndarray:
     """`int64 [documents]`: where each document stands in `stored_documents.digests`; -1: nowhere."""
-    digests = _column_digests(documents["digest"])
-    if not len(stored_documents.digests):
-        return np.full(len(digests), -1)
-    positions = np.searchsorted(stored_documents.digests, digests)
-    positions[positions == len(stored_documents.digests)] = 0
-    return np.where(stored_documents.digests[positions] == digests, positions, -1)
+    return stored_documents.digests.positions(document_digests)
 
 
 def changed_documents(documents: pa.Table, stored_positions: np.ndarray, stored_documents: StoredDocuments) -> pa.Table:
@@ -59,26 +70,19 @@ def changed_documents(documents: pa.Table, stored_positions: np.ndarray, stored_
 
 def expired_ids(stored_documents: StoredDocuments, seen: np.ndarray) -> pa.Array:
     """The stored ids that no document of the corpus explains. `seen`: `bool [d]`, over the stored digests."""
-    expired = stored_documents.ids[~seen[stored_documents.document_of]]
-    return pa.array([row.tobytes().hex() for row in expired], pa.string())
+    return to_hex(stored_documents.ids[~seen[stored_documents.document_of]])
 
 
-def _id_bytes(array: pa.Array) -> np.ndarray:
+def _id_bytes(stored_ids: Iterable[pa.Array]) -> Iterator[np.ndarray]:
     """Ids of 32 hex digits as `uint8 [n, 16]`."""
-    text = array.cast(pa.string())
-    ours = pc.fill_null(pc.match_substring_regex(text, f"^[0-9a-f]{{{ID_DIGITS}}}$"), False)
-    if (first := pc.index(ours, False).as_py()) >= 0:
-        raise StoreError(
-            f"the store holds an id that is not a passage id: {text[first].as_py()!r} (wanted {ID_DIGITS} hex digits). "
-            "Something else wrote into this generation: choose another collection, or remove those rows"
-        )
-    return np.frombuffer(bytes.fromhex("".join(text.to_pylist())), np.uint8).reshape(-1, ID_DIGITS // 2)
-
-
-def _as_digests(ids: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(ids[:, :DIGEST_BYTES]).view(f"S{DIGEST_BYTES}").ravel()
-
-
-def _column_digests(column: pa.ChunkedArray) -> np.ndarray:
-    values = b"".join(column.to_pylist())
-    return np.frombuffer(values, f"S{DIGEST_BYTES}")
+    for array in stored_ids:
+        for start in range(0, len(array), _IDS_AT_ONCE):
+            part = array.slice(start, _IDS_AT_ONCE)
+            ids, foreign = from_hex(part, ID_DIGITS)
+            if foreign >= 0:
+                raise StoreError(
+                    f"the store holds an id that is not a passage id: {part[foreign].as_py()!r} "
+                    f"(wanted {ID_DIGITS} hex digits). Something else wrote into this generation: "
+                    "choose another collection, or remove those rows"
+                )
+            yield ids

@@ -1,25 +1,28 @@
 """Documents: the distinct texts of a batch of rows, and the questions asked about them."""
 
-from collections.abc import Iterable
-from hashlib import blake2b
-
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.dataflow.digests import DIGEST_BYTES, concatenated, hashed, joined_values
 from pipelines.sources.rows import has_text
 
-DIGEST_BYTES = 12
+_QUESTION = ["question_id", "question"]
 
 
 def identified_rows(rows: pa.RecordBatch) -> pa.Table:
-    """The rows that have a text, titles filled, and ids derived from title and text where there is none."""
-    table = pa.Table.from_batches([rows]).filter(has_text(rows["text"]))
+    """The rows that have a text, titles filled, ids derived from title and text where there is none.
+
+    Before them stands a column `digest`: that of the row's document, see `documents`.
+    """
+    table = _chosen(pa.Table.from_batches([rows]), has_text(rows["text"]))
     table = table.set_column(1, "title", pc.fill_null(table["title"], ""))
-    if not table["document_id"].null_count:
-        return table
-    titled = zip(table["title"].to_pylist(), table["text"].to_pylist(), strict=True)
-    derived = pa.array([_digest(row, DIGEST_BYTES).hex() for row in titled], pa.string())
-    return table.set_column(0, "document_id", pc.coalesce(table["document_id"], derived))
+    starts = _run_starts(table.drop_columns(_QUESTION))
+    ids, digests = _identified(_chosen(table.drop_columns(_QUESTION), pa.array(starts)))
+    if len(ids) < table.num_rows:
+        run = pa.array(np.cumsum(starts) - 1)
+        ids, digests = ids.take(run), digests.take(run)
+    return table.set_column(0, "document_id", ids).add_column(0, "digest", digests)
 
 
 def blank_rows(rows: pa.RecordBatch) -> int:
@@ -34,29 +37,48 @@ def documents(identified_rows: pa.Table) -> pa.Table:
     the document's id, then 6 of its title, text and metadata: equal digests are equal documents; digests
     that share the first half are versions of one document.
     """
-    table = identified_rows.drop_columns(["question_id", "question"])
-    columns = [pc.fill_null(column, "").to_pylist() for column in table.columns]
+    table = identified_rows.drop_columns(_QUESTION)
     first: dict[bytes, int] = {}
-    for position, (document_id, *content) in enumerate(zip(*columns, strict=True)):
-        half = DIGEST_BYTES // 2
-        first.setdefault(_digest([document_id], half) + _digest(content, half), position)
-    digests = pa.array(first.keys(), pa.binary(DIGEST_BYTES))
-    return table.take(pa.array(first.values(), pa.int64())).add_column(0, "digest", digests)
+    for position, digest in enumerate(table["digest"].to_pylist()):
+        first.setdefault(digest, position)
+    return table if len(first) == table.num_rows else table.take(pa.array(first.values(), pa.int64()))
 
 
 def questions(identified_rows: pa.Table) -> pa.Table:
     """The questions of the batch: question_id, question, and the document_id of the document that answers."""
-    asked = identified_rows.filter(has_text(identified_rows["question"]))
-    return pa.table(
-        {
-            "question_id": pc.coalesce(asked["question_id"], asked["question"]),
-            "question": asked["question"],
-            "document_id": asked["document_id"],
-        }
-    )
+    asked = identified_rows.select([*_QUESTION, "document_id"])
+    asked = _chosen(asked, has_text(asked["question"]))
+    return asked.set_column(0, "question_id", pc.coalesce(asked["question_id"], asked["question"]))
 
 
-def _digest(values: Iterable[str], size: int) -> bytes:
-    """Lengths stand before the values, so that no two rows look alike when they are joined."""
-    joined = "".join(f"{len(value)}:{value}" for value in values)
-    return blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=size).digest()
+def _identified(table: pa.Table) -> tuple[pa.Array, pa.Array]:
+    """The ids of the documents in the rows, and their digests."""
+    ids, *content = _columns(table)
+    joined = joined_values(content[:2])
+    if ids.null_count:
+        derived = [digest.hex() for digest in hashed(joined, DIGEST_BYTES)]
+        ids = pc.coalesce(ids, pa.array(derived, pa.string()))
+    if content[2:]:
+        joined = concatenated([joined, joined_values(content[2:])])
+    half = DIGEST_BYTES // 2
+    halves = zip(hashed(joined_values([ids]), half), hashed(joined, half), strict=True)
+    return ids, pa.array([identity + version for identity, version in halves], pa.binary(DIGEST_BYTES))
+
+
+def _run_starts(table: pa.Table) -> np.ndarray:
+    """`bool [rows]`: which rows differ from the row before; a source repeats a document for each of its questions."""
+    starts = np.zeros(table.num_rows, bool)
+    starts[:1] = True
+    for column in _columns(table):
+        values = pc.fill_null(column, "") if column.null_count else column
+        starts[1:] |= pc.not_equal(values[1:], values[:-1]).to_numpy(zero_copy_only=False)
+    return starts
+
+
+def _chosen(table: pa.Table, mask: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The rows of the mask; the table itself, uncopied, when they are all."""
+    return table if pc.all(mask, min_count=0).as_py() else table.filter(mask)
+
+
+def _columns(table: pa.Table) -> list[pa.Array]:
+    return [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]

@@ -90,9 +90,13 @@ def device(model: RemoteModel) -> str:
     return model.device
 
 
-def embeddings(model: RemoteModel, embedding_texts: list[str]) -> np.ndarray:
+def embeddings(
+    model: RemoteModel,
+    embedding_texts: list[str],
+    answered: Any = None,  # an `Answered`: Hamilton cannot check a function's type
+) -> np.ndarray:
     """`float32 [texts, dimension]`, unit length, in the order given. See `RemoteModel.embed` for what it raises."""
-    return model.embed(embedding_texts, "search_document")
+    return model.embed(embedding_texts, "search_document", answered)
 
 
 def query_vectors(model: RemoteModel, query_texts: list[str]) -> np.ndarray:

@@ -60,6 +60,8 @@ class _Place:
 
     endpoint: Endpoint
     ready_at: float = 0.0
+    asked: bool = False
+    """Whether it asked itself to be left alone until then."""
     failures: int = 0
     denied: DeniedServiceError | None = None
 
@@ -142,7 +144,7 @@ class Endpoints:
             f"{attempt.failures} times and is to wait {seconds:.1f} s more, past deadline_seconds = "
             f"{self._limits.deadline_seconds:g}. Run again later; if the service limits the rate, set "
             f"embedding.{self._service}.tokens_per_minute or lower concurrency",
-            seconds,
+            seconds if any(place.asked for place in self._places) else None,
         )
 
     def _note_busy(self, place: _Place, attempt: _Attempt, busy: BusyServiceError) -> None:
@@ -158,7 +160,8 @@ class Endpoints:
         with self._lock:
             self.failed[place.endpoint.name] += 1
             place.failures += 1
-            if busy.retry_after is not None or place.failures >= FAILURES_TO_REST:
+            place.asked = busy.retry_after is not None
+            if place.asked or place.failures >= FAILURES_TO_REST:
                 place.ready_at = max(place.ready_at, until)
         log.info("%s at %s: again in %.1f s (failure %d)", self._service, attempt.reason, seconds, attempt.failures)
 

@@ -103,9 +103,14 @@ def device(model: RemoteModel) -> str:
     return model.device
 
 
-def embeddings(model: RemoteModel, embedding_settings: OpenAISettings, embedding_texts: list[str]) -> np.ndarray:
+def embeddings(
+    model: RemoteModel,
+    embedding_settings: OpenAISettings,
+    embedding_texts: list[str],
+    answered: Any = None,  # an `Answered`: Hamilton cannot check a function's type
+) -> np.ndarray:
     """`float32 [texts, dimension]`, unit length, in the order given. See `RemoteModel.embed` for what it raises."""
-    return model.embed([embedding_settings.passage_prompt + text for text in embedding_texts], "passages")
+    return model.embed([embedding_settings.passage_prompt + text for text in embedding_texts], "passages", answered)
 
 
 def query_vectors(model: RemoteModel, embedding_settings: OpenAISettings, query_texts: list[str]) -> np.ndarray:

@@ -12,6 +12,8 @@ from pipelines.embeddings.endpoints import Endpoint, Endpoints, Limits
 from pipelines.embeddings.retrying import DeniedServiceError, RefusedRequestError, RefusedTextsError
 
 HARMLESS_TEXT = "text"
+Answered = Callable[[list[int], np.ndarray], None]
+"""Told of each answer when it comes, by any thread: positions of texts, and their vectors, `float32 [positions, d]`."""
 
 
 @dataclass
@@ -21,6 +23,9 @@ class _Job:
     texts: list[str]
     purpose: str
     vectors: np.ndarray
+    positions: list[int]
+    """Where each text stands first among those given."""
+    answered: Answered | None
     sizes: list[int] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
     stopped: Event = field(default_factory=Event)
@@ -66,14 +71,19 @@ class RemoteModel:
         """Tokens that the service says it billed."""
         return self._endpoints.tokens_billed
 
-    def embed(self, texts: list[str], purpose: str) -> np.ndarray:
+    def embed(self, texts: list[str], purpose: str, answered: Answered | None = None) -> np.ndarray:
         """`float32 [texts, dimension]`, unit length, in the order given; equal texts are sent once.
 
+        `answered` is told of the vectors of each request as they come: all may fail later, these are paid for.
         Raises RefusedTextsError when the service refuses some of the texts, DeniedServiceError when it serves
         none of them, BusyServiceError when it answered nothing for `deadline_seconds`.
         """
-        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        job = _Job(list(rows), purpose, np.full((len(rows), self._dimension), np.nan, np.float32))
+        places: dict[str, int] = {}
+        for position, text in enumerate(texts):
+            places.setdefault(text, position)
+        rows = {text: row for row, text in enumerate(places)}
+        vectors = np.full((len(rows), self._dimension), np.nan, np.float32)
+        job = _Job(list(places), purpose, vectors, list(places.values()), answered)
         self._embed_batches(job, self._batches(job))
         order = [rows[text] for text in texts]
         if job.reasons:
@@ -169,4 +179,7 @@ class RemoteModel:
         sound = (np.isfinite(lengths) & (lengths > 0)).ravel()
         for place in np.flatnonzero(~sound):
             job.reasons[rows[place]] = f"the service gave it a vector of length {lengths[place, 0]}"
-        job.vectors[np.array(rows)[sound]] = vectors[sound] / lengths[sound]
+        kept = np.array(rows)[sound]
+        job.vectors[kept] = vectors[sound] / lengths[sound]
+        if job.answered and len(kept):
+            job.answered([job.positions[row] for row in kept], job.vectors[kept])

@@ -13,6 +13,8 @@ from pipelines.errors import SourceError
 from pipelines.settings import ColumnSettings
 from pipelines.sources.rows import BATCH_ROWS, check_columns, not_text, wanted_columns
 
+PARQUET_BUFFER_BYTES = 1 << 20
+"""Read at once of each column."""
 PACKED = (".gz", ".bz2", ".xz")
 Reader = Callable[[BinaryIO, str, ColumnSettings], Iterator[pa.Table | pa.RecordBatch]]
 
@@ -27,7 +29,8 @@ def reader_of(path: str) -> Reader | None:
 
 def read_parquet(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator[pa.RecordBatch]:
     """The columns that the settings name, of a parquet file."""
-    parquet = pyarrow.parquet.ParquetFile(file)
+    # Read ahead as a whole, as is the default, a file's row groups would stay in memory until its end.
+    parquet = pyarrow.parquet.ParquetFile(file, buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False)
     names = parquet.schema_arrow.names
     check_columns(names, columns, path)
     yield from parquet.iter_batches(BATCH_ROWS, columns=[name for name in wanted_columns(columns) if name in names])

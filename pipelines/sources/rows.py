@@ -86,7 +86,7 @@ def setting_of(column: str, columns: ColumnSettings) -> str:
 
 def has_text(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     """`bool`: which values are neither null nor blank."""
-    return pc.fill_null(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0), False)
+    return pc.fill_null(pc.and_not(pc.greater(pc.binary_length(column), 0), pc.utf8_is_space(column)), False)
 
 
 def _may_be_absent(role: str, columns: ColumnSettings) -> bool:

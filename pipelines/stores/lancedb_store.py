@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +18,7 @@ from pipelines.errors import StoreError
 from pipelines.store_settings import LanceDBSettings
 from pipelines.stores import lancedb_tables as tables
 from pipelines.stores.checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other, text_columns
+from pipelines.stores.lancedb_runtime import lancedb
 from pipelines.stores.lancedb_tables import Database
 from pipelines.stores.pointer import next_pointer, refuse_live, stale
 

@@ -11,10 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import pyarrow as pa
 
 from pipelines.errors import StoreError
+from pipelines.stores.lancedb_runtime import lancedb
 
 # What `Table.set_unenforced_primary_key` sets. Without a key, two writers of one new row both insert it; set in
 # the schema, the key is there from the first version on.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from threading import Lock
 from typing import TypeVar
 
 from pinecone.errors import (
@@ -43,6 +44,8 @@ class Requests:
 
     def __init__(self, settings: PineconeSettings) -> None:
         self.settings = settings
+        self.making = Lock()
+        """Held while a request's body is made."""
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="pinecone")
 
     def close(self) -> None:

@@ -1,6 +1,5 @@
 """Pinecone's rows: what is stored with a vector, requests within the service's limits, pages of ids."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 from pinecone import ScoredVector, UpsertResponse
 
 from pipelines.dataflow.records import VECTOR_COLUMN
@@ -20,7 +18,7 @@ from pipelines.stores.pinecone_requests import PartlyWrittenError
 
 ROWS_PER_WRITE, BYTES_PER_WRITE = 1_000, 2_000_000
 FEWEST_ROWS_PER_WRITE = 64
-BYTES_PER_VALUE, BYTES_PER_FIELD, BYTES_PER_ROW = 16, 18, 100
+BYTES_PER_VALUE, BYTES_PER_ROW = 16, 100
 IDS_PER_PAGE = 100
 TEXT_COLUMNS = ("document_id", "title", "text")
 _ID_STARTS = "0123456789abcdef"
@@ -38,40 +36,53 @@ class Namespace:
     """Metadata columns."""
 
 
-def metadata_of(records: pa.Table, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """What is stored with each vector. Null is not a value in Pinecone: it is left out."""
-    rows = records.select(_kept(records, columns)).to_pylist()
-    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+@dataclass(frozen=True)
+class Rows:
+    """Rows to be stored."""
+
+    ids: list[str]
+    vectors: np.ndarray
+    """`float32 [ids, dimension]`."""
+    metadata: list[dict[str, Any]]
+
+    def part(self, start: int, stop: int) -> "Rows":
+        """The rows from the one number to before the other."""
+        return Rows(self.ids[start:stop], self.vectors[start:stop], self.metadata[start:stop])
 
 
-def metadata_bytes(records: pa.Table, columns: Sequence[str]) -> np.ndarray:
-    """`int64 [records]`: how long each row's metadata are in JSON at most.
+def rows_of(records: pa.Table, columns: Sequence[str]) -> Rows:
+    """The records as rows. Null is not a value in Pinecone: it is left out of the metadata."""
+    names = [name for name in (*TEXT_COLUMNS, "ordinal", *columns) if name in records.column_names]
+    values = zip(*(records[name].to_pylist() for name in names), strict=True)
+    metadata: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in values]
+    if any(records[name].null_count for name in names):
+        metadata = [{name: value for name, value in row.items() if value is not None} for row in metadata]
+    vectors = records[VECTOR_COLUMN].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return Rows(records["id"].to_pylist(), vectors.reshape(records.num_rows, -1), metadata)
+
+
+def metadata_bytes(rows: Rows) -> list[int]:
+    """How long each row's metadata are in JSON.
 
     Raises StoreError, naming the passage, when a row's are longer than Pinecone takes.
     """
-    names = _kept(records, columns)
-    most = np.full(records.num_rows, sum(len(name) + BYTES_PER_FIELD for name in names))
-    for name in names:
-        if pa.types.is_string(records.schema.field(name).type):
-            escaped = pc.count_substring_regex(records[name], r'["\\\x00-\x1f]')
-            length = pc.add(pc.binary_length(records[name]), pc.multiply(5, escaped))
-            most += pc.fill_null(length, 0).to_numpy()
-    for row in np.flatnonzero(most > MAX_METADATA_BYTES).tolist():
-        (metadata,) = metadata_of(records.slice(row, 1), columns)
-        if (size := len(json.dumps(metadata, ensure_ascii=False).encode())) > MAX_METADATA_BYTES:
-            raise StoreError(
-                f"passage {records['id'][row]} has {size:,} bytes of text and metadata, Pinecone stores "
-                f"{MAX_METADATA_BYTES:,} with a vector: lower passages.max_tokens, or choose another store. "
-                "Nothing of its batch was written"
-            )
-    return most
+    sizes = [len(orjson.dumps(metadata)) for metadata in rows.metadata]
+    if max(sizes) > MAX_METADATA_BYTES:
+        row = next(row for row, size in enumerate(sizes) if size > MAX_METADATA_BYTES)
+        raise StoreError(
+            f"passage {rows.ids[row]} has {sizes[row]:,} bytes of text and metadata, Pinecone stores "
+            f"{MAX_METADATA_BYTES:,} with a vector: lower passages.max_tokens, or choose another store. "
+            "Nothing of its batch was written"
+        )
+    return sizes
 
 
-def batches(metadata_bytes: np.ndarray, dimension: int, concurrency: int) -> Iterator[tuple[int, int]]:
+def batches(metadata_bytes: Sequence[int], dimension: int, concurrency: int) -> Iterator[tuple[int, int]]:
     """Row numbers, from and to: requests within the limits, and enough of them to keep all connections busy."""
     rows = min(ROWS_PER_WRITE, max(FEWEST_ROWS_PER_WRITE, -(-len(metadata_bytes) // concurrency)))
+    most_without_metadata = dimension * BYTES_PER_VALUE + BYTES_PER_ROW
     start = total = 0
-    for position, size in enumerate((metadata_bytes + dimension * BYTES_PER_VALUE + BYTES_PER_ROW).tolist()):
+    for position, size in enumerate(most_without_metadata + length for length in metadata_bytes):
         if position - start == rows or (position > start and total + size > BYTES_PER_WRITE):
             yield start, position
             start, total = position, 0
@@ -79,12 +90,11 @@ def batches(metadata_bytes: np.ndarray, dimension: int, concurrency: int) -> Ite
     yield start, len(metadata_bytes)
 
 
-def write(collection: Namespace, batch: pa.Table) -> int:
+def write(collection: Namespace, batch: Rows) -> int:
     """The number of rows written, all those of the batch, in one request."""
-    values = batch[VECTOR_COLUMN].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    numbers = map(encoded, values.reshape(batch.num_rows, -1))
-    metadata = metadata_of(batch, collection.columns)
-    vectors = list(zip(batch["id"].to_pylist(), numbers, metadata, strict=True))
+    # One batch at a time: the first is under way while the next is made, rather than all made at once, late.
+    with collection.connection.making:
+        vectors = list(zip(batch.ids, map(encoded, batch.vectors), batch.metadata, strict=True))
 
     def upsert() -> UpsertResponse:
         response = collection.place.index.upsert(vectors=vectors, namespace=collection.name)
@@ -160,10 +170,6 @@ def match_row(query: int, rank: int, match: ScoredVector, metric: str) -> dict[s
 def _columns(metadata: dict[str, Any]) -> dict[str, Any]:
     """Metadata as they were written; Pinecone's numbers are floats."""
     return {name: int(value) if name == "ordinal" else value for name, value in metadata.items()}
-
-
-def _kept(records: pa.Table, columns: Sequence[str]) -> list[str]:
-    return [name for name in (*TEXT_COLUMNS, "ordinal", *columns) if name in records.column_names]
 
 
 def _page(collection: Namespace, start: str, token: str | None) -> tuple[str, pa.Array, str | None]:

@@ -93,10 +93,11 @@ def rows_written(collection: Namespace, records: pa.Table) -> int:
         return 0
     connection, records = collection.connection, distinct_records(records, collection.dimension, collection.name)
     tasks: dict[Future[int], list[str]] = {}
-    sizes = rows.metadata_bytes(records, collection.columns)
+    made = rows.rows_of(records, collection.columns)
+    sizes = rows.metadata_bytes(made)
     for start, stop in rows.batches(sizes, collection.dimension, connection.settings.concurrency):
-        batch = records.slice(start, stop - start)
-        tasks[connection.submit(rows.write, collection, batch)] = batch["id"].to_pylist()
+        batch = made.part(start, stop)
+        tasks[connection.submit(rows.write, collection, batch)] = batch.ids
     errors = [(tasks[task], error) for task in connection.finished(set(tasks)) if (error := task.exception())]
     if errors:
         raise rows.unwritten(collection, errors)

@@ -30,7 +30,7 @@ class Service:
         if node in values:
             return values[node]
         function = getattr(self.module, node)
-        names = signature(function).parameters
+        names = [name for name, given in signature(function).parameters.items() if given.default is given.empty]
         found = function(**{name: self.value(name, **given) for name in names})
         if not set(names) & set(GIVEN):
             self._kept[node] = found

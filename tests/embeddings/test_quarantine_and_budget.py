@@ -1,10 +1,16 @@
 """What a service refuses is left out and told; what would cost too much is refused before anything is sent."""
 
+import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
-from pipelines.catalog import generations
+from pipelines import ingesting, quarantine, steps, terminal
+from pipelines.catalog import generations, shared_graph
+from pipelines.embeddings.retrying import DeniedServiceError
 from pipelines.errors import GuardError
 from pipelines.runs import ingest
 from pipelines.settings import Settings
@@ -99,3 +105,135 @@ def test_what_is_cached_costs_nothing(server: OpenAIServer, openai_settings: Cha
 
     assert first["cost"] == pytest.approx(first["tokens"] * 0.02 / 1e6)
     assert (moved["cost"], moved["counts"]["cached"]) == (0, 40)
+
+
+class _DearServer(OpenAIServer):
+    """Bills twice the tokens of its texts."""
+
+    def answer(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        found, headers = super().answer(path, body)
+        found["usage"] = {name: 2 * tokens for name, tokens in found["usage"].items()}
+        return found, headers
+
+
+@pytest.mark.parametrize("shard_passages", [100, 10], ids=["one shard", "four shards"])
+@pytest.mark.parametrize("limit", ["budget.max_tokens", "budget.max_cost_usd"])
+def test_a_run_that_costs_more_than_estimated_stops_and_the_next_one_sends_only_the_rest(
+    openai_settings: Changed, monkeypatch: pytest.MonkeyPatch, shard_passages: int, limit: str
+) -> None:
+    lines = {f"Line {number} of the corpus." for number in range(40)}
+    with _DearServer(key=KEY) as server:
+        changes = {
+            "embedding.openai.base_url": server.url + "/v1",
+            "ingest.batch_passages": 5,
+            "ingest.shard_passages": shard_passages,
+            "evaluation.max_questions": 0,
+        }
+        tokens = steps.plan(openai_settings(**changes), "dry", dry_run=True).billed_tokens
+        dollars = tokens * 0.02 / 1e6
+        allowed = {"budget.max_tokens": tokens * 1.1 // 1, "budget.max_cost_usd": dollars * 1.1}[limit]
+
+        with pytest.raises(GuardError, match=rf"the run has spent .* {limit} allows .* it was stopped"):
+            ingest(openai_settings(**changes, **{limit: allowed}))
+        sent = lines & set(server.embedded)
+        report = ingest(openai_settings(**changes, **{limit: allowed * 2}))
+
+        assert len(sent) == 25  # 1.1 of 2 times the estimate are reached by 22 of 40 lines, in batches of five
+        assert {server.embedded[line] for line in lines} == {1}
+        counts = report["counts"]
+        assert (counts["unchanged"], counts["embedded"], counts["written"]) == (25, 15, 15)
+        assert report["promoted"]
+        assert report["tokens_billed"] == 2 * report["billed_tokens"]
+        assert report["cost_billed"] == pytest.approx(2 * report["cost"])
+
+
+def test_what_was_paid_for_before_the_stop_is_in_the_cache_too(openai_settings: Changed) -> None:
+    with _DearServer(key=KEY) as server:
+        changes = {
+            "embedding.openai.base_url": server.url + "/v1",
+            "ingest.batch_passages": 10,
+            "evaluation.max_questions": 0,
+        }
+        tokens = steps.plan(openai_settings(**changes), "dry", dry_run=True).billed_tokens
+        with pytest.raises(GuardError, match="it was stopped"):
+            ingest(openai_settings(**changes, **{"budget.max_tokens": tokens}))
+
+        moved = ingest(openai_settings(**changes, **{"store.lancedb.uri": "another"}))
+
+    assert (moved["counts"]["cached"], moved["counts"]["embedded"]) == (30, 10)
+
+
+def test_what_a_failed_shard_was_billed_is_not_forgotten_when_it_is_tried_again(
+    server: OpenAIServer, openai_settings: Changed
+) -> None:
+    changes = {"ingest.batch_passages": 10, "embedding.openai.concurrency": 1, "embedding.openai.batch_texts": 5}
+    settings = openai_settings(**changes, **{"budget.max_tokens": 1_000_000, "cache.path": None})
+    plan = steps.plan(settings, "run")
+    before = server.tokens_billed
+    server.faults.add("POST", every=3, times=1, status=404)
+
+    with pytest.raises(DeniedServiceError):
+        ingesting.ingest_shard(settings, plan, plan.shards[0])
+    shared_graph.cache_clear()  # as another process
+    done = ingesting.ingest_shard(settings, plan, plan.shards[0])
+
+    assert done.tokens_billed == server.tokens_billed - before > plan.billed_tokens
+
+
+def test_the_report_counts_which_endpoint_answered(server: OpenAIServer, openai_settings: Changed) -> None:
+    with OpenAIServer(key=KEY) as failing:
+        failing.faults.add("POST", every=2, times=1, status=500)
+        report = ingest(
+            openai_settings(
+                **{
+                    "embedding.openai.base_url": failing.url + "/v1",
+                    "embedding.openai.fallback_base_urls": [server.url + "/v1"],
+                    "evaluation.max_questions": 0,
+                }
+            )
+        )
+    hosts = [url.removeprefix("http://") for url in (failing.url, server.url)]
+
+    assert set(report["endpoints"]) == set(hosts)
+    assert report["endpoints"][hosts[0]]["answered"] > 1
+    assert report["endpoints"][hosts[0]]["failed"] == 1
+    assert report["endpoints"][hosts[1]] == {"answered": 1, "failed": 0}
+    console = Console(record=True, width=300, file=io.StringIO())
+    terminal.show_report(report, console)
+    assert f"billed {report['tokens_billed']:,} tokens" in console.export_text()
+
+
+def test_a_refused_passage_is_listed_with_its_reason_until_it_is_stored(
+    server: OpenAIServer, openai_settings: Changed, tmp_path: Path
+) -> None:
+    settings = openai_settings(**{"evaluation.max_questions": 0, "ingest.shard_passages": 10})
+    server.refused.update({"Line 7 of the corpus.", "Line 31 of the corpus."})
+    ingest(settings)
+
+    first = {entry["document_id"]: entry for entry in quarantine.listed(settings)}
+    server.refused.remove("Line 31 of the corpus.")
+    ingest(settings)
+    (second,) = quarantine.listed(settings)
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(corpus.read_text().replace("Line 7 of", "Line seven of"))
+    ingest(settings)
+
+    assert set(first) == {"7", "31"}
+    assert first["7"]["text"] == "Line 7 of the corpus."
+    assert first["7"]["service"] == "openai"
+    assert first["7"]["reason"].startswith("answered 400")
+    assert (second["document_id"], second["first_seen"]) == ("7", first["7"]["first_seen"])
+    assert second["last_seen"] > first["7"]["last_seen"]
+    assert second["run_id"] != first["7"]["run_id"]
+    assert quarantine.listed(settings) == []
+
+
+def test_too_many_refused_texts_are_listed_though_the_run_failed(
+    server: OpenAIServer, openai_settings: Changed
+) -> None:
+    server.refused.update(f"Line {number} of the corpus." for number in range(5))
+
+    with pytest.raises(GuardError, match=r"pipelines quarantine` lists them"):
+        ingest(openai_settings())
+
+    assert {entry["document_id"] for entry in quarantine.listed(openai_settings())} == {"0", "1", "2", "3", "4"}

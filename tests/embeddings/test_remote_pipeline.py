@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import canary
 from pipelines.resolution import Layer, resolve
 from pipelines.runs import ingest
 from pipelines.searching import search
@@ -44,6 +45,7 @@ def test_a_corpus_is_embedded_once_and_found(served: tuple[Settings, EmbeddingSe
     assert first["counts"]["embedded"] == passages > 50
     assert first["metrics"]["recall_at_10"] > 0.5
     assert set(server.embedded.values()) == {1}
+    assert set(canary.TEXTS) <= set(server.embedded)
     if settings.embedding.service == "cohere":
         assert {seen.body["input_type"] for seen in server.seen} == {"search_document", "search_query"}
         assert {seen.body["truncate"] for seen in server.seen} == {"NONE"}
@@ -52,7 +54,8 @@ def test_a_corpus_is_embedded_once_and_found(served: tuple[Settings, EmbeddingSe
     second = ingest(settings)
     assert second["counts"]["unchanged"] == passages
     assert second["counts"]["embedded"] == 0
-    assert len(server.seen) == requests
+    assert sorted(text for seen in server.seen[requests:] for text in seen.texts) == sorted(canary.TEXTS)
+    requests = len(server.seen)
 
     (best, *_) = search(settings, "Which river is the longest?", top_k=3)
     assert best["score"] > 0

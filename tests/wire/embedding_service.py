@@ -94,6 +94,8 @@ class EmbeddingServer:
         self.knows_base64 = True
         self.width: int | None = None
         """Give vectors of this width, whatever was asked for."""
+        self.renewed = ""
+        """Another text stands for another model under the same name."""
         self.lost = 0
         """Leave out so many vectors of each answer."""
         self.meeting: Barrier | None = None
@@ -146,6 +148,7 @@ class EmbeddingServer:
         """The vectors of texts: sums of what their words stand for, so that texts that share words are near."""
         if self.cheap:
             return np.random.default_rng(len(texts[0])).normal(size=(len(texts), dimension)).astype(np.float32)
+        salt = salt + self.renewed
         vectors = np.array([_vector(text, self.width or dimension, salt) for text in texts]) * np.float32(scale)
         vectors[[text in self.pointless for text in texts]] = np.nan
         return vectors[: len(texts) - self.lost]

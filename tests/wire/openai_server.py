@@ -130,7 +130,7 @@ def _refusal(
     return Refusal(status, {"error": {"message": message, "type": kind, "param": param, "code": code}}, headers)
 
 
-def main() -> None:
+def main(kind: type[OpenAIServer] = OpenAIServer) -> None:
     parser = argparse.ArgumentParser(description="An OpenAI server on loopback; its vectors are of words, not meaning.")
     parser.add_argument("--port", type=int, default=0, help="0: any that is free")
     parser.add_argument("--key", help="the only key to accept; without one, any is")
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--cheap", action="store_true", help="vectors by chance: for measuring clients")
     given = vars(parser.parse_args())
     cheap = given.pop("cheap")
-    with OpenAIServer(**given) as server:
+    with kind(**given) as server:
         server.cheap = cheap
         print(f"--set embedding.service=openai --set embedding.openai.base_url={server.url}/v1", flush=True)
         try:

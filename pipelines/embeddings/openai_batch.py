@@ -1,0 +1,85 @@
+"""OpenAI at half price: a shard's texts are embedded by the Batch API, within a day, and their vectors cached.
+
+`openai_batch_work.advanced` may be called at any time, in any process: it finds the batches that were submitted
+before, takes what they brought, submits what is in none, and says what is still to be waited for. Waiting is left
+to the caller: the command line sleeps (`waited`), the DAG defers. When nothing is pending, the ordinary ingest
+finds the vectors in the cache (`Batched.vectors`).
+"""
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from pipelines.catalog import embedding_space, shared_graph
+from pipelines.embeddings.openai_batch_jobs import Jobs
+from pipelines.embeddings.openai_batched import Batched
+from pipelines.embeddings.retrying import BusyServiceError
+from pipelines.errors import SettingsError
+from pipelines.settings import Settings
+from pipelines.staging import Shard
+
+if TYPE_CHECKING:
+    from pipelines.embeddings.openai_batch_service import BatchService
+
+log = logging.getLogger(__name__)
+
+LONGEST_SECONDS = 26 * 3600
+"""How long a job may take: the service's day, and some slack."""
+
+
+def is_wanted(settings: Settings) -> bool:
+    """Whether the settings say that passages are embedded in batches."""
+    return settings.embedding.service == "openai" and settings.embedding.openai.mode == "batch"
+
+
+def waited(settings: Settings, shards: list[Shard]) -> dict[int, Batched]:
+    """Every shard's texts, embedded in batches, by its number: all are submitted before the first is waited for.
+
+    Nothing where batches are not wanted. See `openai_batch_work.advanced` for what it raises.
+    """
+    if not is_wanted(settings):
+        return {}
+    from pipelines.embeddings.openai_batch_work import advanced
+
+    batches: dict[str, str] = {}
+    done = {shard.number: advanced(settings, shard, batches) for shard in shards}
+    for shard in shards:
+        while not (batched := done[shard.number]).ready:
+            _sleep_until_ended(settings, batched)
+            done[shard.number] = advanced(settings, shard, batches)
+    return done
+
+
+def forget(settings: Settings, batched: Batched | None) -> None:
+    """A shard's vectors are in the store: its jobs need not be remembered any more."""
+    if batched and batched.jobs:
+        jobs = open_jobs(settings)
+        for name in batched.jobs:
+            jobs.close(name)
+
+
+def open_jobs(settings: Settings) -> Jobs:
+    """The jobs of the configured vector space."""
+    if settings.cache.path is None:
+        raise SettingsError("embedding.openai.mode is 'batch', whose vectors wait in the cache: set cache.path")
+    return Jobs(settings.cache.path, embedding_space(settings, shared_graph(settings)))
+
+
+def service_of(settings: Settings) -> "BatchService":
+    """The service, with the key that the environment holds."""
+    from pipelines.embeddings.openai_batch_service import BatchService
+
+    return BatchService(settings.embedding.openai, shared_graph(settings).kept("dimension"))
+
+
+def _sleep_until_ended(settings: Settings, batched: Batched) -> None:
+    poll_seconds, service = settings.embedding.openai.batch_poll_seconds, service_of(settings)
+    time.sleep(batched.wait_seconds)
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while batched.pending and time.monotonic() < deadline:
+        time.sleep(poll_seconds)
+        try:
+            if not any(service.is_pending(batch_id) for batch_id in batched.pending):
+                return
+        except BusyServiceError as busy:
+            log.warning("%s: asked again in %g s", busy, poll_seconds)

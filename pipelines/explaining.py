@@ -1,0 +1,108 @@
+"""Explaining: why a document is in the index, out of it, stale, or in quarantine."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.catalog import fingerprint, opened, read_catalog, shared_graph, vector_space
+from pipelines.dataflow.digests import DIGEST_BYTES, hashed, joined_values
+from pipelines.graph import Graph
+from pipelines.quarantine import listed
+from pipelines.registry import load
+from pipelines.settings import Settings
+
+DIGEST_DIGITS = 2 * DIGEST_BYTES
+
+
+def explain(settings: Settings, document_id: str) -> dict[str, Any]:
+    """What the corpus and the store know about a document, and what follows from it, in a sentence (`verdict`).
+
+    `state` is `stored` (as the corpus has it), `partial`, `stale` (the store holds another version), `quarantined`,
+    `missing`, `expired` (the corpus has it no more), `ambiguous` (the corpus has several versions) or `unknown`.
+    Reads the corpus up to its end; embeds and changes nothing.
+    """
+    graph = shared_graph(settings)
+    existing, live = read_catalog(graph)
+    cut = [_cut(graph, document) for document in _versions(settings, graph, document_id)]
+    refused = [entry for entry in listed(settings) if entry["document_id"] == document_id]
+    target = f"{settings.collection}_{fingerprint(vector_space(settings))[:8]}"
+    wanted = cut[0]["id"].to_pylist() if len(cut) == 1 else []
+    held = {name: _rows_of(graph, name, document_id, existing[name]) for name in existing}
+    state = _state(wanted, len(cut), held.get(live or "", []), refused)
+    return {
+        "collection": settings.collection,
+        "document_id": document_id,
+        "state": state,
+        "verdict": _VERDICTS[state].format(live=live, document=document_id, versions=len(cut)),
+        "live": live,
+        "next_generation": target if target != live else None,
+        "corpus": [
+            {
+                "digest": passages["id"][0].as_py()[:DIGEST_DIGITS],
+                "title": passages["title"][0].as_py(),
+                "passages": passages.num_rows,
+                "tokens": pc.sum(passages["tokens"]).as_py(),
+                "passage_ids": passages["id"].to_pylist(),
+            }
+            for passages in cut
+        ],
+        "generations": [
+            {"generation": name, "live": name == live, "passages": len(ids), "passage_ids": ids}
+            | {"updated_at": existing[name].get("updated_at")}
+            for name, ids in held.items()
+        ],
+        "quarantine": refused,
+    }
+
+
+_VERDICTS = {
+    "stored": "{document!r} is in {live} as the corpus has it",
+    "partial": "some passages of {document!r} are not in {live}: the next ingest writes them",
+    "stale": "{live} holds another version of {document!r}: the next ingest replaces it",
+    "quarantined": "{document!r} could not be embedded; each ingest tries again. The reason is in `quarantine`",
+    "missing": "{document!r} is in the corpus and not in {live}: the next ingest writes it",
+    "expired": "the corpus has {document!r} no more: the next ingest deletes it",
+    "ambiguous": "the corpus has {versions} versions of {document!r}: an ingest refuses it until there is one",
+    "unknown": "neither the corpus nor the store has a document {document!r}",
+}
+
+
+def _state(wanted: list[str], versions: int, held: list[str], refused: list[dict[str, Any]]) -> str:
+    if versions > 1:
+        return "ambiguous"
+    if refused and set(held) != set(wanted):
+        return "quarantined"
+    if not versions:
+        return "expired" if held else "unknown"
+    if set(held) == set(wanted):
+        return "stored"
+    if not held:
+        return "missing"
+    return "partial" if set(held) & set(wanted) else "stale"
+
+
+def _versions(settings: Settings, graph: Graph, document_id: str) -> list[pa.Table]:
+    """The distinct documents of the corpus with this id, a table of one row each."""
+    found: dict[bytes, pa.Table] = {}
+    for rows in load("sources", settings.source.name).read_rows(settings.source):
+        documents = graph.value("documents", rows=rows)
+        these = documents.filter(pc.equal(documents["document_id"], document_id))
+        for row in range(these.num_rows):
+            found.setdefault(these["digest"][row].as_py(), these.slice(row, 1))
+    return list(found.values())
+
+
+def _cut(graph: Graph, document: pa.Table) -> pa.Table:
+    graph.kept("tokenizer")
+    passages: pa.Table = graph.value("passages", changed_documents=document)
+    return passages
+
+
+def _rows_of(graph: Graph, generation: str, document_id: str, about: dict[str, Any]) -> list[str]:
+    """Ids in the generation of passages of the document, of whatever version."""
+    (identity,) = hashed(joined_values([pa.array([document_id])]), DIGEST_BYTES // 2)
+    found: list[str] = []
+    for ids in graph.value("stored_ids", collection=opened(graph, generation, about)):
+        found += ids.filter(pc.starts_with(ids, identity.hex())).to_pylist()
+    return sorted(found)

@@ -1,0 +1,210 @@
+"""Verifying: the live generation against the corpus, row by row; and mending what is not as it should be.
+
+An ingest believes the ids in the store, because ids are made of content. This looks behind them: are the columns of
+each row those of its passage, and are the vectors those that the model gives? Somebody may have written to the store
+beside Squadron, or a disk may have lost bits.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.cache import cached_vectors, opened_cache
+from pipelines.catalog import describe, opened, read_catalog
+from pipelines.dataflow.changes import ID_DIGITS
+from pipelines.dataflow.digests import Digests, from_hex, to_hex
+from pipelines.dataflow.records import VECTOR_COLUMN
+from pipelines.embeddings.retrying import RefusedTextsError
+from pipelines.errors import GuardError
+from pipelines.graph import Graph
+from pipelines.planning import Corpus
+from pipelines.progress import Progress
+from pipelines.searching import live_graph
+from pipelines.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LEAST_COSINE = 0.99
+"""Of a stored vector to the one that the model gives now, which another machine may round otherwise."""
+EXAMPLES = 5
+
+
+def verify(settings: Settings, repair: bool = False, vectors: int = 500) -> dict[str, Any]:
+    """Compare the live generation with the corpus; with `repair`, write and delete what is needed to make them equal.
+
+    All ids and columns are compared; vectors are made anew, past the cache, for about so many passages, others each
+    time. Returns `sound`, `counts` (documents, passages, missing, extra, altered, vectors_checked, written,
+    deleted), `examples` of ids, and how far each other generation is from the corpus. Raises what an ingest raises
+    for a corpus that cannot be read, is empty, or lacks more documents than `guard.max_deleted_fraction` allows.
+    """
+    started = time.monotonic()
+    graph, live = live_graph(settings)
+    collection = graph.value("collection", generation=live)
+    stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
+    corpus = Corpus(settings, graph, graph.value("stored_documents", stored_ids=[]))
+    comparison = _Comparison(settings, graph, collection, stored.ids, vectors, repair)
+    for passages in _passages(corpus, graph):
+        comparison.add(passages)
+    corpus.check(None)
+    extra, deleted = comparison.extra(), 0
+    if repair and len(extra):
+        _refuse_many(settings, len(extra), len(stored.ids))
+        deleted = graph.value("rows_deleted", collection=collection, expired_ids=extra)
+    if comparison.written or deleted:
+        graph.value("index_built", collection=collection)
+        describe(graph, live, rows=graph.value("row_count", collection=collection), questions_digest=None)
+    counts = {
+        "documents": corpus.documents,
+        "passages": comparison.passages,
+        "missing": comparison.missing,
+        "extra": len(extra),
+        "altered": comparison.altered,
+        "vectors_checked": comparison.vectors_checked,
+        "written": comparison.written,
+        "deleted": deleted,
+    }
+    return {
+        "collection": settings.collection,
+        "generation": live,
+        "sound": not (comparison.missing or len(extra) or comparison.altered),
+        "repaired": repair,
+        "counts": counts,
+        "examples": comparison.examples | {"extra": extra[:EXAMPLES].to_pylist()},
+        "generations": list(_drift(graph, comparison.digests())),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+class _Comparison:
+    """Passages of the corpus beside the rows of the store, batch by batch."""
+
+    def __init__(
+        self, settings: Settings, graph: Graph, collection: Any, stored: np.ndarray, vectors: int, repair: bool
+    ) -> None:
+        self._graph, self._collection, self._repair = graph, collection, repair
+        self._cache = opened_cache(settings, graph)
+        self._stored = _sortable(stored)
+        self._stored.sort()
+        self._expected: list[np.ndarray] = []
+        self._share = vectors / max(1, len(stored))
+        self._chance = np.random.default_rng()
+        self.examples: dict[str, list[str]] = {"missing": [], "altered": []}
+        self.passages = self.missing = self.altered = self.vectors_checked = self.written = 0
+
+    def add(self, passages: pa.Table) -> None:
+        """Compare some passages of the corpus with their rows, and mend these."""
+        raw, _ = from_hex(passages["id"].combine_chunks(), ID_DIGITS)
+        self._expected.append(raw)
+        self.passages += passages.num_rows
+        there = np.isin(_sortable(raw), self._stored)
+        altered = there.copy()
+        altered[there] = self._differ(passages.filter(pa.array(there)))
+        self._note("missing", passages["id"].filter(pa.array(~there)))
+        self._note("altered", passages["id"].filter(pa.array(altered)))
+        wrong = passages.filter(pa.array(~there | altered))
+        if self._repair and wrong.num_rows:
+            self.written += self._rewritten(wrong, bool(altered.any()))
+
+    def extra(self) -> pa.Array:
+        """Ids in the store that no passage of the corpus has."""
+        everything = np.concatenate([_sortable(raw) for raw in self._expected])
+        extra = np.setdiff1d(self._stored, everything)
+        return to_hex(np.frombuffer(extra.tobytes(), np.uint8).reshape(-1, ID_DIGITS // 2))
+
+    def digests(self) -> Digests:
+        """Of the corpus's documents, ascending, each once."""
+        every = Digests.joined([Digests.read(raw) for raw in self._expected])
+        every = every[every.order()]
+        first = np.ones(len(every), bool)
+        first[1:] = (every.high[1:] != every.high[:-1]) | (every.low[1:] != every.low[:-1])
+        return every[first]
+
+    def _differ(self, passages: pa.Table) -> np.ndarray:
+        """`bool [passages]`: whose rows, which are there, are not as they were written."""
+        rows = self._graph.value("stored_rows", collection=self._collection, wanted_ids=passages["id"].combine_chunks())
+        order = pc.index_in(passages["id"].combine_chunks(), rows["id"].combine_chunks())
+        rows, differ = rows.take(order), np.zeros(passages.num_rows, bool)
+        for name in (name for name in passages.column_names if name in rows.column_names):
+            found, wanted = rows[name].combine_chunks(), passages[name].combine_chunks().cast(rows[name].type)
+            empty = pa.scalar("" if pa.types.is_string(found.type) else 0, found.type)
+            same = pc.equal(pc.fill_null(found, empty), pc.fill_null(wanted, empty))  # U+0000 of Postgres aside
+            differ |= ~same.to_numpy(zero_copy_only=False)
+        vectors = np.array(rows[VECTOR_COLUMN].to_pylist(), np.float32).reshape(passages.num_rows, -1)
+        differ |= ~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1 - LEAST_COSINE)
+        chosen = np.flatnonzero(self._chance.random(passages.num_rows) < self._share)
+        if len(chosen):
+            made, there = self._vectors(passages.take(pa.array(chosen)), cached=False)
+            cosines = (made * vectors[chosen]).sum(axis=1)
+            differ[chosen[there & ~(cosines >= LEAST_COSINE)]] = True
+            self.vectors_checked += int(there.sum())
+        return differ
+
+    def _rewritten(self, passages: pa.Table, altered: bool) -> int:
+        """The number of passages written; those that the service refuses stay missing."""
+        vectors, there = self._vectors(passages, cached=not altered)
+        sound = passages.filter(pa.array(there))
+        written: int = self._graph.value(
+            "rows_written", passages=sound, embeddings=vectors[there], collection=self._collection
+        )
+        return written
+
+    def _vectors(self, passages: pa.Table, cached: bool) -> tuple[np.ndarray, np.ndarray]:
+        """The passages' vectors, and which of them there are: not those that the service refused."""
+        texts = self._graph.value("embedding_texts", passages=passages)
+        there = np.ones(len(texts), bool)
+        try:
+            vectors, _ = cached_vectors(self._graph, self._cache if cached else None, "embeddings", texts)
+        except RefusedTextsError as refusal:
+            vectors, there[list(refusal.reasons)] = refusal.embeddings, False
+        return vectors, there
+
+    def _note(self, what: str, ids: pa.ChunkedArray) -> None:
+        setattr(self, what, getattr(self, what) + len(ids))
+        self.examples[what] += ids.slice(0, EXAMPLES - len(self.examples[what])).to_pylist()
+        if len(ids):
+            log.warning("%d passages are %s, e.g. %s", len(ids), what, ids[0])
+
+
+def _passages(corpus: Corpus, graph: Graph) -> Iterator[pa.Table]:
+    graph.kept("tokenizer")
+    progress = Progress("verify", None, "passages")
+    for documents in corpus.changes():
+        if documents.num_rows:
+            passages = graph.value("passages", changed_documents=documents)
+            yield passages
+            progress.add(passages.num_rows)
+
+
+def _drift(graph: Graph, corpus: Digests) -> Iterator[dict[str, Any]]:
+    """How far each generation is from the corpus, in documents."""
+    existing, live = read_catalog(graph)
+    for name, about in sorted(existing.items()):
+        ids = graph.value("stored_ids", collection=opened(graph, name, about))
+        stored = graph.value("stored_documents", stored_ids=ids)
+        complete = stored.digests[stored.complete]
+        yield {
+            "generation": name,
+            "live": name == live,
+            "rows": len(stored.ids),
+            "recorded_rows": about.get("rows"),
+            "missing_documents": int((complete.positions(corpus) < 0).sum()),
+            "extra_documents": int((corpus.positions(complete) < 0).sum()),
+        }
+
+
+def _refuse_many(settings: Settings, extra: int, stored: int) -> None:
+    if extra > settings.guard.max_deleted_fraction * stored:
+        raise GuardError(
+            f"the corpus explains {stored - extra} of the {stored} rows: guard.max_deleted_fraction allows "
+            f"{settings.guard.max_deleted_fraction:.1%} to be deleted. Nothing was deleted. Is this its corpus?"
+        )
+
+
+def _sortable(ids: np.ndarray) -> np.ndarray:
+    """`uint8 [n, 16]` as `V16 [n]`, which sorts and compares as a whole."""
+    return np.ascontiguousarray(ids).view(f"S{ID_DIGITS // 2}").ravel()

@@ -1,0 +1,39 @@
+"""Budget alerts: what can be called when 50, 80 and 100 % of a budget is spent.
+
+The Airflow Variable `budget_alert` names the callable, e.g. `budget_alerts.post`, or a notifier in a module of yours.
+It is called as callbacks of tasks are, with the context; `context["budget"]` holds collection, run_id, limit (the
+setting), fraction, spent and allowed, and a notifier's templates find them under `budget`. That a run was stopped is
+a failed task: `on_failure_callback` tells it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+CONNECTION = "budget_alerts"
+TIMEOUT_SECONDS = 10
+
+
+def text(budget: dict[str, Any]) -> str:
+    """The alert as a sentence."""
+    share = f"{budget['fraction']:.0%} of {budget['limit']}"
+    return f"{budget['collection']}: {share} is spent, {budget['spent']:,.10g} of {budget['allowed']:,.10g}"
+
+
+def post(context: dict[str, Any]) -> None:
+    """Post `{"text": ...}`, as the webhooks of Slack and Mattermost want it.
+
+    The address is the password of the Connection `budget_alerts`: who knows it may post, so it is a secret.
+    """
+    import json
+    import urllib.request
+
+    from airflow.sdk import BaseHook
+
+    address = BaseHook.get_connection(CONNECTION).password or ""
+    if not address.startswith(("https://", "http://")):
+        raise ValueError(f"Connection {CONNECTION!r} has no address: wanted the webhook's URL as its password")
+    body = json.dumps({"text": text(context["budget"])}).encode()
+    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})  # noqa: S310 - see above
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
+        pass
