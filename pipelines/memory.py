@@ -1,7 +1,6 @@
 """Memory: what glibc keeps of freed blocks, bounded; and how often Python looks for garbage."""
 
 import atexit
-import ctypes
 import gc
 import sys
 
@@ -20,6 +19,8 @@ def bound_heap() -> None:
     """
     if not sys.platform.startswith("linux"):
         return
+    import ctypes  # `--help` needs none
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # musl has none
         mallopt(_M_ARENA_MAX, 2)

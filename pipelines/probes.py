@@ -9,6 +9,8 @@ import re
 import numpy as np
 import pyarrow as pa
 
+from pipelines.dataflow.digests import Digests
+
 MOST_PROBES, MOST_CHARACTERS = 200, 300
 PROBE_SCHEMA = pa.schema([(name, pa.string()) for name in ("question_id", "question", "document_id")])
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
@@ -29,10 +31,10 @@ class ProbeSample:
         """Take the documents of a batch."""
         if not self._size or not documents.num_rows:
             return
-        digests = b"".join(documents["digest"].to_pylist())
-        keys = np.frombuffer(digests, np.uint8).reshape(documents.num_rows, -1)[:, :8].copy().view(">u8").ravel()
-        keys = keys.astype(np.uint64)
+        keys = Digests.of_column(documents["digest"]).high
         small = np.flatnonzero(keys < self._keys[-1]) if len(self._keys) == self._size else np.arange(len(keys))
+        if not len(small):
+            return
         small = small[np.argsort(keys[small], kind="stable")][: self._size]
         chosen = documents.select(["document_id", "text"]).take(pa.array(small)).to_pylist()
         merged = dict(zip(self._keys.tolist(), self._rows, strict=True))

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipelines.errors import SettingsError
+from pipelines.places import refuse_foreign
 from pipelines.registry import REGISTRIES, unknown
 from pipelines.settings import Settings, home, leaves, marked, value_of
 
@@ -25,6 +26,8 @@ class Layer:
     values: Mapping[str, Any]
     base: Path
     """What the relative paths of this layer start from."""
+    trusted: bool = True
+    """Whether it may name any path and address (`places`)."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,13 @@ def resolve(layers: Sequence[Layer] = ()) -> Resolved:
     origins: dict[str, str] = {}
     for layer, flat in [(stored, _flat(stored)), *given] if stored else given:
         for key, value in flat.items():
-            values[key] = _absolute(value, layer.base) if key in _LOCATIONS else value
+            placed = _absolute(value, layer.base) if key in _LOCATIONS else value
+            if not layer.trusted and key in _PLACES:
+                refuse_foreign(key, placed, values.get(key, _default(key)), layer.name)
+            values[key] = placed
             origins[key] = layer.name
     for key in _LOCATIONS - values.keys():
-        values[key] = _absolute(dict(leaves())[key].default, home())
+        values[key] = _default(key)
     try:
         settings = Settings.model_validate(_nested(values))
     except ValidationError as error:
@@ -141,6 +147,11 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
+def _default(key: str) -> Any:
+    default = dict(leaves())[key].default
+    return _absolute(default, home()) if key in _LOCATIONS else default
+
+
 def _absolute(location: Any, base: Path) -> Any:
     if not isinstance(location, str) or not location or "://" in location:
         return location
@@ -172,3 +183,4 @@ _SECTIONS = {key.rpartition(".")[0] for key in _KEYS} | {key.partition(".")[0] f
 _TOP = {key if "." not in key else key.partition(".")[0] + ".…" for key in _KEYS}
 _PARTS = {part for key in _KEYS for part in key.split(".")}
 _LOCATIONS = marked("location").keys()
+_PLACES = {*_LOCATIONS, *marked("address")}

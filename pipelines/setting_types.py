@@ -9,6 +9,8 @@ ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # A local path or an fsspec URI. A relative path is taken from the place that set it.
 LOCATION: dict[str, JsonValue] = {"location": True}
+# Where a service is, to which its key is sent.
+ADDRESS: dict[str, JsonValue] = {"address": True}
 
 
 class Section(BaseModel):

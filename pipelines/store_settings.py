@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
-from pipelines.setting_types import LOCATION, Name, Section
+from pipelines.setting_types import ADDRESS, LOCATION, Name, Section
 
 
 class LanceDBSettings(Section):
@@ -24,9 +24,11 @@ class LanceDBSettings(Section):
 class WeaviateSettings(Section):
     """A Weaviate server. Its key, if it wants one, is the variable WEAVIATE_API_KEY of the environment."""
 
-    uri: str = Field("http://127.0.0.1:8080", description="The server's address.")
+    uri: str = Field("http://127.0.0.1:8080", json_schema_extra=ADDRESS, description="The server's address.")
     grpc_host: str | None = Field(
-        None, description="Where it answers gRPC. Null: the host of the address, in Weaviate Cloud `grpc-` before it."
+        None,
+        json_schema_extra=ADDRESS,
+        description="Where it answers gRPC. Null: the host of the address, in Weaviate Cloud `grpc-` before it.",
     )
     grpc_port: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
         None, description="The port for gRPC. Null: 50051, with an https address 443."
@@ -45,7 +47,11 @@ class PineconeSettings(Section):
         "squadron",
         description="How the names of the indexes begin: <index>-<dimension>-<metric>, created when absent.",
     )
-    host: str | None = Field(None, description="The address of one index, or of a local server, to use instead.")
+    host: str | None = Field(
+        None,
+        json_schema_extra=ADDRESS,
+        description="The address of one index, or of a local server, to use instead.",
+    )
     cloud: str = Field("aws", description="Where indexes are created: aws, gcp or azure.")
     region: str = Field("us-east-1", description="Where in that cloud.")
     concurrency: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Requests in flight at a time.")
@@ -61,7 +67,11 @@ class PineconeSettings(Section):
 class PgvectorSettings(Section):
     """A Postgres database with the vector extension. Its password is in the environment, PGPASSWORD, or ~/.pgpass."""
 
-    uri: str = Field("postgresql://postgres@127.0.0.1:5432/postgres", description="The database, without a password.")
+    uri: str = Field(
+        "postgresql://postgres@127.0.0.1:5432/postgres",
+        json_schema_extra=ADDRESS,
+        description="The database, without a password.",
+    )
     schema_name: Name = Field("squadron", description="The schema that holds everything, created when absent.")
     index_min_rows: PositiveInt = Field(
         50_000, description="Rows from which a vector index is built. Below, search is exact."

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipelines.dataflow.digests import DIGEST_BYTES, Digests, from_hex, to_hex
+from pipelines.dataflow.digests import Digests, from_hex, to_hex
 from pipelines.errors import StoreError
 
 ID_DIGITS = 32
@@ -18,7 +18,7 @@ class StoredDocuments:
     """What the ids of a generation say about it. n ids of passages, d distinct document digests."""
 
     ids: np.ndarray
-    """`uint8 [n, 16]`: the passage ids, as bytes, by document."""
+    """`uint8 [n, 16]`: the passage ids as bytes, ascending."""
     digests: Digests
     """`[d]`: document digests, ascending."""
     document_of: np.ndarray
@@ -36,24 +36,21 @@ def stored_documents(stored_ids: Iterable[pa.Array]) -> StoredDocuments:
     for ids in _id_bytes(stored_ids):
         raw += ids.tobytes()
     ids = np.frombuffer(raw, np.uint8).reshape(-1, ID_DIGITS // 2)
+    ids.view(f"S{ID_DIGITS // 2}").sort(axis=0)
     digests = Digests.read(ids)
-    order = digests.order()
-    ids, digests = ids[order], digests[order]
-    del raw, order
     first = np.ones(len(ids), bool)
     first[1:] = (digests.high[1:] != digests.high[:-1]) | (digests.low[1:] != digests.low[:-1])
     (starts,) = np.nonzero(first)
     document_of = np.cumsum(first, dtype=np.int32) - 1
     totals = ids[:, 14].astype(np.uint16) << 8 | ids[:, 15]
     wanted = np.maximum.reduceat(totals, starts) if len(ids) else totals
-    return StoredDocuments(ids, digests[starts], document_of, np.diff(starts, append=len(ids)) == wanted)
+    digests = digests if len(starts) == len(ids) else digests[starts]
+    return StoredDocuments(ids, digests, document_of, np.diff(starts, append=len(ids)) == wanted)
 
 
 def document_digests(documents: pa.Table) -> Digests:
     """The digests of the documents, in their order."""
-    column = documents["digest"].combine_chunks()
-    raw = np.frombuffer(column.buffers()[1] or b"", np.uint8)[column.offset * DIGEST_BYTES :]
-    return Digests.read(raw[: len(column) * DIGEST_BYTES].reshape(-1, DIGEST_BYTES))
+    return Digests.of_column(documents["digest"])
 
 
 def stored_positions(document_digests: Digests, stored_documents: StoredDocuments) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Digests: of texts, many at once; kept by the million in twelve bytes each, and found again by bisection."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -31,8 +32,17 @@ class Digests:
     @classmethod
     def read(cls, raw: np.ndarray) -> "Digests":
         """From `uint8 [n, 12]`."""
-        high, low = (np.ascontiguousarray(part) for part in (raw[:, :8], raw[:, 8:DIGEST_BYTES]))
-        return cls(high.view(">u8").ravel().astype(np.uint64), low.view(">u4").ravel().astype(np.uint32))
+        high, low = raw[:, :8].copy().view(np.uint64), raw[:, 8:DIGEST_BYTES].copy().view(np.uint32)
+        if sys.byteorder == "little":
+            high, low = high.byteswap(inplace=True), low.byteswap(inplace=True)
+        return cls(high.ravel(), low.ravel())
+
+    @classmethod
+    def of_column(cls, column: pa.ChunkedArray) -> "Digests":
+        """From a column of 12 bytes a value, without nulls."""
+        values = column.combine_chunks()
+        raw = np.frombuffer(values.buffers()[1] or b"", np.uint8)[values.offset * DIGEST_BYTES :]
+        return cls.read(raw[: len(values) * DIGEST_BYTES].reshape(-1, DIGEST_BYTES))
 
     @classmethod
     def joined(cls, parts: Iterable["Digests"]) -> "Digests":

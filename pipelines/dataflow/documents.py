@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.dataflow.digests import DIGEST_BYTES, concatenated, hashed, joined_values
+from pipelines.dataflow.digests import DIGEST_BYTES, Digests, concatenated, hashed, joined_values
 from pipelines.sources.rows import has_text
 
 _QUESTION = ["question_id", "question"]
@@ -38,10 +38,12 @@ def documents(identified_rows: pa.Table) -> pa.Table:
     that share the first half are versions of one document.
     """
     table = identified_rows.drop_columns(_QUESTION)
+    if len(np.unique(Digests.of_column(table["digest"]).high)) == table.num_rows:
+        return table
     first: dict[bytes, int] = {}
     for position, digest in enumerate(table["digest"].to_pylist()):
         first.setdefault(digest, position)
-    return table if len(first) == table.num_rows else table.take(pa.array(first.values(), pa.int64()))
+    return table.take(pa.array(first.values(), pa.int64()))
 
 
 def questions(identified_rows: pa.Table) -> pa.Table:

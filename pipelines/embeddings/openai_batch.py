@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PENDING = ("validating", "in_progress", "finalizing", "cancelling")
+"""What a batch is while it is to be waited for."""
 LONGEST_SECONDS = 26 * 3600
 """How long a job may take: the service's day, and some slack."""
 

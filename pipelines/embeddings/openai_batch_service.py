@@ -24,6 +24,7 @@ from openai.types import Batch
 
 from pipelines.embedding_settings import OpenAISettings
 from pipelines.embeddings.access import api_key, host_of, missing_key
+from pipelines.embeddings.openai_batch import PENDING
 from pipelines.embeddings.openai_batch_jobs import KEPT_SECONDS
 from pipelines.embeddings.openai_embeddings import NO_CREDIT, OWN, OWN_HOST
 from pipelines.embeddings.retrying import (
@@ -38,7 +39,6 @@ from pipelines.errors import EmbeddingError
 from pipelines.models import known_model
 
 MAX_TEXTS, MAX_BYTES = 50_000, 200_000_000
-PENDING = ("validating", "in_progress", "finalizing", "cancelling")
 NAME = "squadron_job"
 """The key of a batch's metadata that holds the name of the job."""
 TRIES = 5

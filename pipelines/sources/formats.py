@@ -13,7 +13,7 @@ from pipelines.errors import SourceError
 from pipelines.settings import ColumnSettings
 from pipelines.sources.rows import BATCH_ROWS, check_columns, not_text, wanted_columns
 
-PARQUET_BUFFER_BYTES = 1 << 20
+PARQUET_BUFFER_BYTES = 1 << 18
 """Read at once of each column."""
 PACKED = (".gz", ".bz2", ".xz")
 Reader = Callable[[BinaryIO, str, ColumnSettings], Iterator[pa.Table | pa.RecordBatch]]
@@ -33,7 +33,8 @@ def read_parquet(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator
     parquet = pyarrow.parquet.ParquetFile(file, buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False)
     names = parquet.schema_arrow.names
     check_columns(names, columns, path)
-    yield from parquet.iter_batches(BATCH_ROWS, columns=[name for name in wanted_columns(columns) if name in names])
+    wanted = [name for name in wanted_columns(columns) if name in names]
+    yield from parquet.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False)  # it is read ahead in a thread
 
 
 def read_csv(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator[pa.Table]:

@@ -1,17 +1,28 @@
-"""LanceDB, imported without the REST client that it brings for Lance's namespace services.
+"""LanceDB, imported without what it does not need here: half of the processor time of its import.
 
-`import lancedb` takes 1.2 s of processor time, 0.75 of them for the `__init__` of that client: 366 generated methods,
-for each of which pydantic makes a validator. A folder or an object store is reached without it. So its `__init__`
-waits until something of it is asked for. What LanceDB does use, the models below it, are imported as ever.
+`import lancedb` took 1.7 s, and most of it went into code for Lance's namespace services, which neither a folder nor
+an object store is reached by (benchmarks/startup.py measures it):
+
+- 0.75 s: the `__init__` of their REST client has pydantic make a validator for each of 366 generated methods. It waits
+  until something of it is asked for.
+- 0.1 s: the same for 119 generated models, which LanceDB does import. Pydantic makes their validators when they are
+  used; that is its own `defer_build`.
+- 0.1 s: on Python 3.11, the package `overrides` reads bytecode to check that LanceDB's methods override what they say.
+  From 3.12 on LanceDB takes the `override` of `typing`, which checks nothing. So it does here.
+
+All of it is as it was for whoever uses it: the classes are the same, errors are the same, only later.
 """
 
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
-_CLIENT = "lance_namespace_urllib3_client"
+from pydantic import BaseModel
 
 
 class PostponedPackage(ModuleType):
@@ -24,7 +35,7 @@ class PostponedPackage(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         with _loading:  # one thread loads, others wait; what the package asks of itself meanwhile is not there yet
-            if type(self) is PostponedPackage and not self.__dict__.get("_begun"):
+            if type(self) is PostponedPackage and "_begun" not in self.__dict__:
                 self._begun = True
                 try:
                     self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
@@ -45,9 +56,29 @@ def postpone(name: str) -> None:
     sys.modules[name] = package
 
 
-_loading = threading.RLock()
-postpone(_CLIENT)
+@contextmanager
+def _checks_later() -> Iterator[None]:
+    """Inside, classes are made without `overrides` looking at them, and pydantic's validators when they are used."""
+    overrides: Any = import_module("overrides") if find_spec("overrides") else None
+    if overrides:
+        override, overrides.override = overrides.override, _trusted
+    BaseModel.model_config["defer_build"] = True
+    try:
+        yield
+    finally:
+        del BaseModel.model_config["defer_build"]
+        if overrides:
+            overrides.override = override
 
-import lancedb  # noqa: E402
+
+def _trusted(method: Any) -> Any:
+    method.__override__ = True
+    return method
+
+
+_loading = threading.RLock()
+postpone("lance_namespace_urllib3_client")
+with _checks_later():
+    import lancedb
 
 __all__ = ["lancedb"]

@@ -25,6 +25,8 @@ from pipelines.store_settings import PineconeSettings
 S = TypeVar("S")
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 KEY = CREDENTIALS["pinecone"]
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.25, 8.0
 LONGEST_RETRY_AFTER_SECONDS = 300.0
@@ -75,6 +77,7 @@ class Requests:
                 if pause is None or attempt >= self.settings.max_retries:
                     raise StoreError(self._explanation(what, error, attempt + 1)) from error
                 attempt += 1
+                log.warning("%s. Trying again in %.1f s", self._explanation(what, error, attempt), pause)
                 time.sleep(pause)
 
     def polls(self) -> Iterator[None]:

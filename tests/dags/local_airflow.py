@@ -21,6 +21,7 @@ def airflow_environment(home: Path) -> dict[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
         "AIRFLOW_HOME": str(home),
+        "SQUADRON_ALLOWED_PATHS": "*",
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -47,9 +48,10 @@ def run_airflow(environment: dict[str, str], *arguments: str) -> str:
 
 
 class LocalAirflow:
-    """The running parts, as a context manager."""
+    """The running parts, as a context manager; `more` are parts beside those that every run needs."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, more: tuple[str, ...] = ()) -> None:
+        self._parts = (*PARTS, *more)
         self._environment = airflow_environment(home)
         self._address = self._environment["AIRFLOW__API__BASE_URL"]
         self._logs = home / "parts"
@@ -59,7 +61,7 @@ class LocalAirflow:
     def __enter__(self) -> "LocalAirflow":
         run_airflow(self._environment, "db", "migrate")
         self._logs.mkdir()
-        for part in PARTS:
+        for part in self._parts:
             log = (self._logs / f"{part}.log").open("wb")
             command = ["airflow", part]
             self._processes.append(
@@ -103,10 +105,32 @@ class LocalAirflow:
 
     def run_dag(self, dag: str, conf: dict[str, Any], timeout_seconds: float = 300) -> tuple[str, str]:
         """Trigger a DAG and wait: (run id, state)."""
-        run = self.post(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
+        run = self.start_dag(dag, conf)
+        return run, self.end_of_run(dag, run, timeout_seconds)
+
+    def start_dag(self, dag: str, conf: dict[str, Any]) -> str:
+        """Trigger a DAG: the run's id."""
+        return self.post(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
+
+    def end_of_run(self, dag: str, run: str, timeout_seconds: float = 300) -> str:
+        """Wait for a run: its state."""
         path = f"dags/{dag}/dagRuns/{run}"
         self._wait(lambda: self.get(path)["state"] in ("success", "failed"), timeout_seconds, f"{dag} to end")
-        return run, self.get(path)["state"]
+        return self.get(path)["state"]
+
+    def task_in_state(self, dag: str, run: str, task: str, state: str, timeout_seconds: float = 300) -> dict[str, Any]:
+        """Wait until an instance of a task is in a state: the instance."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            if self.get(f"dags/{dag}/dagRuns/{run}")["state"] == "failed":
+                raise AssertionError(f"{run} failed before {task} was {state}: {self.task_logs()[-5000:]}")
+            instances = self.get(f"dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+            found[:] = [each for each in instances if each["task_id"] == task and each["state"] == state]
+            return bool(found)
+
+        self._wait(look, timeout_seconds, f"{task} to be {state}")
+        return found[0]
 
     def report(self, dag: str, run: str) -> dict[str, Any]:
         """What the run's last task returned."""
@@ -120,7 +144,7 @@ class LocalAirflow:
         return json.dumps(answer["content"], ensure_ascii=False)
 
     def _healthy(self) -> bool:
-        for part, process in zip(PARTS, self._processes, strict=True):
+        for part, process in zip(self._parts, self._processes, strict=True):
             if process.poll() is not None:
                 raise AssertionError(f"{part} ended: {(self._logs / f'{part}.log').read_text()[-3000:]}")
         health = self.get("monitor/health")
