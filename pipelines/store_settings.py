@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
-from pipelines.setting_types import ADDRESS, LOCATION, Name, Section
+from pipelines.setting_types import ADDRESS, LOCATION, Fraction, Name, Section
 
 
 class LanceDBSettings(Section):
@@ -18,6 +18,9 @@ class LanceDBSettings(Section):
     )
     index_min_rows: PositiveInt = Field(
         50_000, description="Rows from which a vector index is built. Below, search is exact."
+    )
+    index_min_recall: Fraction = Field(
+        0.95, description="Of what exact search finds, the share that the index must find; else it is dropped."
     )
 
 

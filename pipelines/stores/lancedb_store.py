@@ -6,6 +6,7 @@ before it: compare-and-set.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,7 +28,10 @@ QUERIES_PER_SEARCH = 100
 # Where an index is searched: probes and refinement that keep recall@10 above .99 (benchmarks/scale).
 PROBES, REFINE_FACTOR = 20, 10
 ROWS_PER_PARTITION = 4_096
+DEPTH = 10
 _METRIC = b"squadron.metric"
+
+log = logging.getLogger(__name__)
 
 
 def client(store_settings: LanceDBSettings) -> Database:
@@ -134,7 +138,8 @@ def restored(collection: lancedb.table.Table, earlier_version: int) -> int:
 
 def index_built(collection: lancedb.table.Table, metric: str, store_settings: LanceDBSettings) -> str:
     """What searches use. Compacts the table; builds the vector index once there are enough rows, or folds new
-    rows into it; returns when it serves. Below `index_min_rows` search is exact.
+    rows into it; returns when it serves, and has been compared with exact search. Below `index_min_rows` search is
+    exact, and where the index finds less than `index_min_recall` of what exact search finds: then it is dropped.
     """
     rows = row_count(collection)
     with tables.reported(f"the index of {collection.uri} could not be built"):
@@ -146,7 +151,17 @@ def index_built(collection: lancedb.table.Table, metric: str, store_settings: La
         collection.optimize()
         if indexed:
             collection.wait_for_index(indexed)
-    return f"IVF_SQ over {rows} rows" if indexed else f"none: exact search over {rows} rows"
+            recall = _index_recall(collection, metric)
+            if recall >= store_settings.index_min_recall:
+                return f"IVF_SQ over {rows} rows, recall@{DEPTH} {recall:.3f} of exact search"
+            log.warning(
+                "the index of %s finds %.3f of what exact search finds, store.lancedb.index_min_recall wants %g: "
+                "it was dropped, search is exact",
+                *(collection.name, recall, store_settings.index_min_recall),
+            )
+            for name in indexed:
+                collection.drop_index(name)
+    return f"none: exact search over {rows} rows"
 
 
 def matches(
@@ -163,10 +178,7 @@ def matches(
     parts = []
     for start in range(0, len(query_vectors), QUERIES_PER_SEARCH):
         vectors = query_vectors[start : start + QUERIES_PER_SEARCH]
-        search = collection.search(vectors, vector_column_name=VECTOR_COLUMN)
-        search = search.distance_type(metric).refine_factor(REFINE_FACTOR).limit(top_k)
-        # No maximum: rows that a filter leaves may lie in partitions far from the query.
-        search = search.minimum_nprobes(PROBES).maximum_nprobes(0)
+        search = _nearest(collection, vectors, metric, top_k)
         search = search.where(where, prefilter=True) if where else search
         with tables.reported(f"{collection.uri} could not be searched"):
             found = search.select([*MATCH_SCHEMA.names[2:-1], "_distance"]).to_arrow()
@@ -221,6 +233,27 @@ def dropped(client: Database, collection_name: str, generation: str) -> str:
         if known:
             client.connection.open_table("_generations").delete(tables.equal({"generation": generation}))
     return generation
+
+
+def _nearest(collection: lancedb.table.Table, vectors: np.ndarray, metric: str, top_k: int) -> Any:
+    search = collection.search(vectors, vector_column_name=VECTOR_COLUMN)
+    search = search.distance_type(metric).refine_factor(REFINE_FACTOR).limit(top_k)
+    # No maximum: rows that a filter leaves may lie in partitions far from the query.
+    return search.minimum_nprobes(PROBES).maximum_nprobes(0)
+
+
+def _index_recall(collection: lancedb.table.Table, metric: str) -> float:
+    """The share of the rows nearest to some stored vectors by exact search that a search by the index finds."""
+    stored = collection.search().select([VECTOR_COLUMN]).limit(QUERIES_PER_SEARCH).to_arrow()[VECTOR_COLUMN]
+    vectors = np.array(stored.to_pylist(), np.float32)
+    indexed, flat = (_nearest(collection, vectors, metric, DEPTH).select(["id", "_distance"]) for _ in range(2))
+    found, exact = (set(_pairs(search.to_arrow())) for search in (indexed, flat.bypass_vector_index()))
+    return len(found & exact) / len(exact)
+
+
+def _pairs(found: pa.Table) -> Iterator[tuple[int, str]]:
+    query = found["query_index"].to_pylist() if "query_index" in found.column_names else [0] * found.num_rows
+    return zip(query, found["id"].to_pylist(), strict=True)
 
 
 def _matches(found: pa.Table, first_query: int, metric: str) -> pa.Table:

@@ -49,7 +49,7 @@ def indexing(tmp_path: Path) -> Store:
 def test_an_index_finds_what_exact_search_finds(indexing: Store, metric: str) -> None:
     blue, rows, queries = indexing.generation(metric=metric), records(range(2000)), vectors(20, seed=3)
     blue.write(rows)
-    assert blue.build_index() == "IVF_SQ over 2000 rows"
+    assert blue.build_index() == "IVF_SQ over 2000 rows, recall@10 1.000 of exact search"
     found = blue.search(queries, top_k=10)
     scores = exact_scores(queries, vectors_of(rows), metric)
     best = np.argsort(-scores, axis=1)[:, :10]
@@ -58,12 +58,27 @@ def test_an_index_finds_what_exact_search_finds(indexing: Store, metric: str) ->
     np.testing.assert_allclose(found["score"].to_numpy(), expected, rtol=1e-3, atol=1e-3)
 
 
+def test_an_index_that_finds_too_little_is_dropped(indexing: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody built one that keeps a byte of each vector."""
+    blue, rows = indexing.generation(dimension=64), records(range(4000), dimension=64)
+    blue.write(rows)
+    coarse = lancedb.index.IvfPq(distance_type="cosine", num_partitions=1, num_sub_vectors=1)
+    blue.collection.create_index("vector", config=coarse)
+
+    assert blue.build_index() == "none: exact search over 4000 rows"
+
+    assert "of what exact search finds, store.lancedb.index_min_recall wants 0.95: it was dropped" in caplog.text
+    queries = vectors(20, 64, seed=3)
+    best = np.argsort(-exact_scores(queries, vectors_of(rows), "cosine"), axis=1)[:, :10]
+    assert blue.search(queries, top_k=10)["id"].to_pylist() == [passage_id(row) for row in best.ravel()]
+
+
 def test_below_its_minimum_there_is_no_index(indexing: Store) -> None:
     blue = indexing.generation()
     blue.write(records(range(499)))
     assert blue.build_index() == "none: exact search over 499 rows"
     blue.write(records(range(499, 500)))
-    assert blue.build_index() == "IVF_SQ over 500 rows"
+    assert blue.build_index().startswith("IVF_SQ over 500 rows, recall@10 ")
 
 
 def test_rows_written_after_the_index_are_found_before_and_after_it_takes_them_in(indexing: Store) -> None:
@@ -74,7 +89,7 @@ def test_rows_written_after_the_index_are_found_before_and_after_it_takes_them_i
     blue.delete([passage_id(row) for row in range(100)])
     queries, expected = vectors_of(rows)[1000:], [passage_id(row) for row in range(1000, 1200)]
     assert blue.search(queries, top_k=1)["id"].to_pylist() == expected
-    assert blue.build_index() == "IVF_SQ over 1100 rows"
+    assert blue.build_index().startswith("IVF_SQ over 1100 rows, recall@10 ")
     assert blue.search(queries, top_k=1)["id"].to_pylist() == expected
     assert passage_id(5) not in blue.search(vectors_of(rows)[:10], top_k=1)["id"].to_pylist()
 
@@ -87,7 +102,7 @@ def test_a_filter_finds_rows_in_partitions_that_a_search_does_not_probe(indexing
     query = -values[:1]
     opposite = set(np.argsort(values @ query[0])[:5].tolist())
     blue.write(records(rows, lang=["rare" if row in opposite else "en" for row in rows]))
-    assert blue.build_index() == f"IVF_SQ over {rows.stop} rows"
+    assert blue.build_index().startswith(f"IVF_SQ over {rows.stop} rows, recall@10 ")
     assert set(blue.search(query, top_k=5, filter={"lang": "rare"})["id"].to_pylist()) == set(map(passage_id, opposite))
 
 
