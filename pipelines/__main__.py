@@ -44,10 +44,12 @@ def plan(assignments: Assignments = None, as_json: AsJson = False) -> None:
     with _refusals():
         resolved = _resolved(assignments)
         from pipelines import report, steps, terminal
+        from pipelines.embeddings import openai_batch
 
         with terminal.shown_progress():
             planned = steps.plan(resolved.settings, "dry-run", dry_run=True)
-        _print(report.plan_report(planned), as_json, terminal.show_plan)
+        found = report.plan_report(planned) | {"in_batches": openai_batch.is_wanted(resolved.settings)}
+        _print(found, as_json, terminal.show_plan)
 
 
 @app.command()

@@ -80,7 +80,8 @@ class Spending:
         with self._lock:
             self._sent["counted", ""] += tokens_sent
             usage = self.usage()
-            if usage == self._kept:
+            told = self._limits or usage["billed", ""] or by_endpoint(usage)
+            if usage == self._kept or not told:
                 return
             _write(self._path, usage)
             self._kept = usage

@@ -232,7 +232,8 @@ def evict(path: str, max_age_days: float) -> int:
     limit = time.time() - max_age_days * _DAY_SECONDS
     old = [name for name, info in _all_files(path).items() if info.get("mtime", limit) < limit]
     for name in old:
-        filesystem.rm_file(name)
+        with suppress(FileNotFoundError):  # somebody else removed it
+            filesystem.rm_file(name)
     return len(old)
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from pipelines.errors import StoreError
+from pipelines.errors import StaleLiveError, StoreError
 from pipelines.graph import Graph
 from pipelines.memory import bound_heap
 from pipelines.settings import Settings
@@ -137,8 +137,12 @@ def rollback(settings: Settings) -> Promotion:
         raise StoreError(f"collection {settings.collection!r} has no earlier generation to return to")
     if pointer["previous"] not in existing:
         raise StoreError(f"{pointer['previous']!r}, which was live before {live!r}, was dropped since")
-    moved = graph.value("promoted", generation=pointer["previous"], expected_live=live)
-    describe(graph, live, rolled_back_at=now())
+    describe(graph, live, rolled_back_at=now())  # first: killed after the move, a later run would move it back
+    try:
+        moved = graph.value("promoted", generation=pointer["previous"], expected_live=live)
+    except StaleLiveError:
+        describe(graph, live, rolled_back_at=None)
+        raise
     describe(graph, moved["generation"], rolled_back_at=None)
     return Promotion(moved["generation"], live, True, None, [], 0.0)
 

@@ -1,8 +1,13 @@
-"""Ingesting: the passages of a shard become vectors, and rows of the store."""
+"""Ingesting: the passages of a shard become vectors, and rows of the store.
 
-import logging
+Three stages work at the same time: one reads the next batch and fills its texts, one embeds this batch, one writes
+the batch before. Each holds one batch, and none begins one before the next stage has taken the last.
+"""
+
 import time
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +22,20 @@ from pipelines.embeddings.openai_batched import Batched
 from pipelines.embeddings.retrying import RefusedTextsError
 from pipelines.graph import Graph
 from pipelines.outcomes import Ingested, Plan
+from pipelines.overlap import made_ahead
 from pipelines.progress import Progress
 from pipelines.settings import Settings
 from pipelines.staging import Shard
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class _Embedded:
+    """A batch on its way into the store."""
+
+    passages: pa.Table
+    """Those that have a vector."""
+    vectors: np.ndarray
+    counts: Ingested
 
 
 def ingest_shard(
@@ -45,12 +59,13 @@ def ingest_shard(
         billed["billed", ""] = batched.tokens
         spending.note(0)
     refused = quarantine.Findings(settings, plan.run_id, f"shard-{shard.number:05d}")
-    done = Ingested()
     spending.check()
-    for passages in staging.read_batches(shard.path, settings.ingest.batch_passages):
-        done += _ingest_batch(graph, cache, passages, collection, spending, refused, batched)
-        spending.check()
-        progress.add(passages.num_rows)
+    done = _overlapped(
+        _batches(graph, shard, settings.ingest.batch_passages),
+        lambda passages, texts: _embedded(graph, cache, passages, texts, spending, refused, batched),
+        lambda embedded: _written(graph, collection, embedded, progress),
+        spending.check,
+    )
     openai_batch.forget(settings, batched)
     refused.write()
     usage = spending.usage()
@@ -58,24 +73,49 @@ def ingest_shard(
         done,
         tokens=shard.tokens,
         device=graph.value("device") if done.embedded else None,
-        seconds=time.monotonic() - started,
+        seconds=time.monotonic() - started + (batched.seconds if batched else 0.0),
         tokens_billed=usage["billed", ""],
         cost_billed=spending.cost(),
         endpoints=by_endpoint(usage),
     )
 
 
-def _ingest_batch(
+def _overlapped(
+    batches: Iterable[tuple[pa.Table, list[str]]],
+    embed: Callable[[pa.Table, list[str]], _Embedded],
+    write: Callable[[_Embedded], Ingested],
+    check: Callable[[], None],
+) -> Ingested:
+    """What became of the batches. The first error of a stage ends the others, when they have done what they are at."""
+    done = Ingested()
+    writing: Future[Ingested] | None = None
+    with ThreadPoolExecutor(1, "writing") as writer, made_ahead(batches, most=1) as read:
+        for passages, texts in read:
+            embedded = embed(passages, texts)
+            if writing:
+                done += writing.result()
+            writing = writer.submit(write, embedded)
+            del passages, texts, embedded
+            check()
+        return done + writing.result() if writing else done
+
+
+def _batches(graph: Graph, shard: Shard, batch_passages: int) -> Iterator[tuple[pa.Table, list[str]]]:
+    """The shard's passages, and what the model reads of each."""
+    for passages in staging.read_batches(shard.path, batch_passages):
+        yield passages, graph.value("embedding_texts", passages=passages)
+
+
+def _embedded(
     graph: Graph,
     cache: EmbeddingCache | None,
     passages: pa.Table,
-    collection: Any,
+    texts: list[str],
     spending: Spending,
     refused: quarantine.Findings,
     batched: Batched | None,
-) -> Ingested:
-    """Embed and write a batch; what the service refuses is left out, told, and tried again by the next run."""
-    texts = graph.value("embedding_texts", passages=passages)
+) -> _Embedded:
+    """Embed a batch; what the service refuses is left out, told, and tried again by the next run."""
     sent = _tokens_to_send(cache, texts, passages)
     reasons: dict[int, str] = {}
     try:
@@ -88,13 +128,18 @@ def _ingest_batch(
         raise
     spending.note(sent)
     refused.add_passages(passages, reasons)
-    sound = np.array([row not in reasons for row in range(len(texts))], bool)
-    written = graph.value(
-        "rows_written", passages=passages.filter(pa.array(sound)), embeddings=vectors[sound], collection=collection
-    )
-    return Ingested(
-        embedded=len(texts) - cached - len(reasons), cached=cached, written=written, quarantined=len(reasons)
-    )
+    counts = Ingested(embedded=len(texts) - cached - len(reasons), cached=cached, quarantined=len(reasons))
+    if reasons:
+        sound = np.array([row not in reasons for row in range(len(texts))], bool)
+        passages, vectors = passages.filter(pa.array(sound)), vectors[sound]
+    return _Embedded(passages, vectors, counts)
+
+
+def _written(graph: Graph, collection: Any, embedded: _Embedded, progress: Progress) -> Ingested:
+    passages, vectors = embedded.passages, embedded.vectors
+    written = graph.value("rows_written", passages=passages, embeddings=vectors, collection=collection)
+    progress.add(passages.num_rows + embedded.counts.quarantined)
+    return replace(embedded.counts, written=written)
 
 
 def _tokens_to_send(cache: EmbeddingCache | None, texts: list[str], passages: pa.Table) -> int:

@@ -1,6 +1,7 @@
 """Overlap: a thread makes what another will use next."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
 from typing import TypeVar
@@ -8,27 +9,32 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def made_ahead(items: Iterable[Item], most: int = 2) -> Generator[Item, None, None]:
+@contextmanager
+def made_ahead(items: Iterable[Item], most: int = 2) -> Iterator[Iterator[Item]]:
     """The items, made in a thread of their own, at most so many of them before they are asked for.
 
-    An error in making them is raised here, after the items before it. When the reader stops early, by an error or
-    by closing this generator, so does the thread: it has ended when the generator has.
+    An error in making them is raised here, after the items before it. However the block is left, the thread has
+    ended then, and with it the making.
     """
     made: SimpleQueue[tuple[Item] | BaseException | None] = SimpleQueue()
     room, unwanted = Semaphore(most), Event()
     thread = Thread(target=_make, args=(items, made, room, unwanted), name="made ahead", daemon=True)
     thread.start()
     try:
-        while (found := made.get()) is not None:
-            if isinstance(found, BaseException):
-                raise found
-            yield found[0]
-            del found  # before the next is waited for: it may be large
-            room.release()
+        yield _taken(made, room)
     finally:
         unwanted.set()
         room.release()
         thread.join()
+
+
+def _taken(made: "SimpleQueue[tuple[Item] | BaseException | None]", room: Semaphore) -> Iterator[Item]:
+    while (found := made.get()) is not None:
+        if isinstance(found, BaseException):
+            raise found
+        room.release()
+        yield found[0]
+        del found  # before the next is waited for: it may be large
 
 
 def _make(

@@ -1,6 +1,7 @@
 """Planning: one pass over the corpus against the ids in the store, in memory that does not grow with the texts."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -60,28 +61,17 @@ class Corpus:
         kept = self.seen & self._stored.complete
         return int(kept[self._stored.document_of].sum())
 
-    def changes(self) -> Iterator[pa.Table]:
+    def changes(self) -> Generator[pa.Table, None, None]:
         """The documents that the store lacks, batch by batch, each once. The source is read ahead."""
         source = self._settings.source
         progress = Progress("plan", None, "documents")
-        for rows in made_ahead(load("sources", source.name).read_rows(source)):
-            found = self._graph.values(
-                ["documents", "document_digests", "stored_positions", "questions", "blank_rows"],
-                rows=rows,
-                stored_documents=self._stored,
-            )
-            self.blank += found["blank_rows"]
-            if self._quarantine:
-                self._quarantine.add_rows(rows, found["blank_rows"])
-            fresh = self._fresh(found["document_digests"], found["stored_positions"])
-            if source.limit and (room := source.limit - self.documents) <= fresh.sum():
-                found, fresh = _cut(found, fresh, room)
-            self._questions.add(found["questions"])
-            self._probes.add(found["documents"])
-            yield self._noted(found, fresh)
-            progress.add(int(fresh.sum()))
-            if source.limit and self.documents >= source.limit:
-                return
+        with made_ahead(load("sources", source.name).read_rows(source)) as batches:
+            for rows in batches:
+                before = self.documents
+                yield self._changed(rows)
+                progress.add(self.documents - before)
+                if source.limit and self.documents >= source.limit:
+                    return
 
     def asked(self) -> tuple[str, pa.Table]:
         """What is asked in an evaluation: `questions` of the corpus, or `probes` where it has none; and these."""
@@ -138,6 +128,24 @@ class Corpus:
         present[np.isin(stored, new, assume_unique=False)] = True
         (starts,) = np.nonzero(np.diff(stored, prepend=~stored[:1]))
         return 1 - float(np.logical_or.reduceat(present, starts).mean())
+
+    def _changed(self, rows: pa.RecordBatch) -> pa.Table:
+        """The changed documents of a batch."""
+        found = self._graph.values(
+            ["documents", "document_digests", "stored_positions", "questions", "blank_rows"],
+            rows=rows,
+            stored_documents=self._stored,
+        )
+        self.blank += found["blank_rows"]
+        if self._quarantine:
+            self._quarantine.add_rows(rows, found["blank_rows"])
+        fresh = self._fresh(found["document_digests"], found["stored_positions"])
+        limit = self._settings.source.limit
+        if limit and (room := limit - self.documents) <= fresh.sum():
+            found, fresh = _cut(found, fresh, room)
+        self._questions.add(found["questions"])
+        self._probes.add(found["documents"])
+        return self._noted(found, fresh)
 
     def _fresh(self, digests: Digests, positions: np.ndarray) -> np.ndarray:
         """`bool`: which documents of the batch this pass has not met before."""
@@ -234,21 +242,25 @@ class Staged:
 def staged_passages(corpus: Corpus, graph: Graph, cache: EmbeddingCache | None, writer: ShardWriter | None) -> Staged:
     """Cut the changed documents; the passages wait in the writer's shards if there is one."""
     staged = Staged()
-    for documents in corpus.changes():
-        if not documents.num_rows:
-            continue
-        graph.kept("tokenizer")
-        cut = graph.value("passages", changed_documents=documents)
-        corpus.note_cut(cut)
-        tokens = cut["tokens"].to_numpy()
-        paid = ~cache.contains(graph.value("embedding_texts", passages=cut)) if cache else np.ones(len(tokens), bool)
-        staged = Staged(
-            staged.passages + cut.num_rows,
-            staged.tokens + int(tokens.sum()),
-            staged.billed_tokens + int(tokens[paid].sum()),
-        )
-        if writer:
-            writer.add(cut)
+    with closing(corpus.changes()) as changes:
+        for documents in changes:
+            if not documents.num_rows:
+                continue
+            graph.kept("tokenizer")
+            cut = graph.value("passages", changed_documents=documents)
+            corpus.note_cut(cut)
+            tokens = cut["tokens"].to_numpy()
+            texts = graph.value("embedding_texts", passages=cut)
+            paid = ~cache.contains(texts) if cache else np.ones(len(tokens), bool)
+            if writer and not staged.billed_tokens and paid.any() and graph.made("model") is None:
+                graph.begin_model()  # it is ready when the plan is
+            staged = Staged(
+                staged.passages + cut.num_rows,
+                staged.tokens + int(tokens.sum()),
+                staged.billed_tokens + int(tokens[paid].sum()),
+            )
+            if writer:
+                writer.add(cut)
     return staged
 
 

@@ -8,6 +8,7 @@ there is, and it takes the place of what earlier runs have found.
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import staging
+from pipelines.errors import StoreError
 from pipelines.settings import Settings
 from pipelines.sources.rows import has_text
 
@@ -119,9 +121,12 @@ def settle(settings: Settings, run_id: str) -> None:
 
 def _read(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     """Path -> entries of every file there is."""
-    place = folder(settings)
-    paths = [f"{place}/{name}" for name in staging.names(place) if name.endswith(".parquet")]
-    return {path: staging.read_table(path).to_pylist() for path in paths}
+    place, tables = folder(settings), dict[str, list[dict[str, Any]]]()
+    for name in staging.names(place):
+        if name.endswith(".parquet"):
+            with suppress(StoreError):  # a run was finished, and has removed it since it was seen
+                tables[f"{place}/{name}"] = staging.read_table(f"{place}/{name}").to_pylist()
+    return tables
 
 
 def _merged(tables: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pipelines.cache import EmbeddingCache, cached_vectors
 from pipelines.catalog import fingerprint, read_catalog, shared_graph, vector_space
 from pipelines.dataflow.evaluation import PASSAGES_SEARCHED
+from pipelines.embeddings.retrying import RefusedTextsError
 from pipelines.errors import StoreError
 from pipelines.graph import Graph
 from pipelines.planning import Corpus
@@ -34,6 +35,7 @@ def search(
     """
     if not question.strip():
         raise StoreError("the question is empty: say what to search for")
+    shared_graph(settings).begin_model()
     graph, generation = live_graph(settings)
     vectors, _ = cached_vectors(graph, None, "query_vectors", [question])
     found = _matches(graph, generation, vectors, top_k, filter or {})
@@ -63,19 +65,24 @@ def measure(settings: Settings) -> dict[str, Any]:
 def measured(
     graph: Graph, generation: str, questions: pa.Table, cache: EmbeddingCache | None = None
 ) -> dict[str, float]:
-    """The metrics of a generation on these questions; empty without questions."""
+    """The metrics of a generation on these questions, less those that the service refuses; empty without any."""
     if not questions.num_rows:
         log.info("evaluation.max_questions is 0: %s is not measured", generation)
         return {}
     asked = questions["question"].to_pylist()
     progress = Progress("evaluate", len(asked), "questions")
-    vectors = []
+    vectors, answerable = [], np.ones(len(asked), bool)
     for start in range(0, len(asked), QUESTIONS_PER_CALL):
         texts = asked[start : start + QUESTIONS_PER_CALL]
-        vectors.append(cached_vectors(graph, cache, "query_vectors", texts)[0])
+        try:
+            vectors.append(cached_vectors(graph, cache, "query_vectors", texts)[0])
+        except RefusedTextsError as refusal:
+            log.warning("%d questions are left out of the evaluation: %s", len(refusal.reasons), refusal)
+            vectors.append(refusal.embeddings)
+            answerable[[start + row for row in refusal.reasons]] = False
         progress.add(len(texts))
-    found = _matches(graph, generation, np.concatenate(vectors), PASSAGES_SEARCHED, {})
-    return graph.value("metrics", questions=questions, matches=found)
+    found = _matches(graph, generation, np.concatenate(vectors)[answerable], PASSAGES_SEARCHED, {})
+    return graph.value("metrics", questions=questions.filter(pa.array(answerable)), matches=found)
 
 
 def _matches(graph: Graph, generation: str, vectors: np.ndarray, top_k: int, filter: dict[str, str]) -> pa.Table:

@@ -94,7 +94,8 @@ def show_plan(report: dict[str, Any], console: Console) -> None:
     table.add_row("corpus", f"{counts['documents']:,} documents, {counts['passages']:,} passages")
     todo = f"{counts['to_embed']:,} to embed and write, {counts['to_delete']:,} to delete"
     table.add_row("changes", f"{todo}, {counts['unchanged']:,} unchanged{_unless_zero(counts, 'quarantined')}")
-    table.add_row("cost", f"{report['billed_tokens']:,} tokens to embed, {_dollars(report['cost'])}")
+    batches = " in batches, within a day" if report["in_batches"] else ""
+    table.add_row("cost", f"{report['billed_tokens']:,} tokens to embed, {_dollars(report['cost'])}{batches}")
     new = "synced in place" if report["generation"] == report["live"] else f"built beside {report['live']}"
     table.add_row("generation", f"{report['generation']}, {new}")
     console.print(table)

@@ -1,5 +1,6 @@
 """The embedding cache: no text is embedded twice, and no vector is wrong."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from pipelines import ingesting, runs, steps
+from pipelines.__main__ import app
 from pipelines.cache import EmbeddingCache, cache_size, evict
 from pipelines.errors import StoreError
 
@@ -152,6 +155,32 @@ def test_its_size_is_told_and_old_files_are_evicted(tmp_path: Path) -> None:
     assert size["bytes"] == written
     assert removed == 1
     assert EmbeddingCache(str(tmp_path), SPACE).vectors(["new", TEXTS[0]], 8)[1].tolist() == [True, False]
+
+
+def test_the_command_tells_its_size_and_removes_what_is_old(tmp_path: Path) -> None:
+    filled(tmp_path / "cache")
+    (old,) = (tmp_path / "cache").rglob("*.parquet")
+    filled(tmp_path / "cache", ["another text"])
+    os.utime(old, (0, time.time() - 10 * 86_400))
+    command = ["cache", f"--set=cache.path={tmp_path / 'cache'}"]
+
+    before = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    kept = json.loads(CliRunner().invoke(app, [*command, "--json", "--evict-older-than", "11"]).stdout)
+    shown = CliRunner().invoke(app, [*command, "--evict-older-than", "9.5"]).stdout
+
+    assert (before["spaces"], before["files"], before["oldest_days"], before["evicted"]) == (1, 2, 10.0, None)
+    assert before["bytes"] > 0
+    assert (kept["files"], kept["evicted"]) == (2, 0)
+    assert "1 files were removed" in shown
+    assert "in 1 files" in shown
+    assert not old.exists()
+
+
+def test_the_command_says_when_there_is_no_cache() -> None:
+    done = CliRunner().invoke(app, ["cache", "--set=cache.path="])
+
+    assert done.exit_code == 2
+    assert "cache.path is null: there is no cache" in done.stderr
 
 
 def test_a_place_that_cannot_be_written_is_named_with_its_setting(tmp_path: Path) -> None:

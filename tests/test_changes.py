@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.dataflow.changes import changed_documents, document_digests, expired_ids, stored_documents, stored_positions
+from pipelines.dataflow.changes import (
+    changed_documents,
+    document_digests,
+    expired_ids,
+    stored_documents,
+    stored_positions,
+)
 from pipelines.errors import StoreError
 
 # Few digests, so that they meet; with zero bytes at the end, which numpy takes for padding.
@@ -45,7 +51,9 @@ def stored(*ids: str):
 def changed(digests, stored_ids) -> list[bytes]:
     known = stored(*stored_ids)
     documents = documents_of(digests)
-    return changed_documents(documents, stored_positions(document_digests(documents), known), known)["digest"].to_pylist()
+    return changed_documents(documents, stored_positions(document_digests(documents), known), known)[
+        "digest"
+    ].to_pylist()
 
 
 def test_into_an_empty_store_everything_goes():

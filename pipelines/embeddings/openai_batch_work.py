@@ -116,6 +116,7 @@ class _Work:
             embedded=(keys & self.texts.keys()) - self._reasons.keys(),
             tokens=sum(job.tokens for job in own),
             reasons=tuple(self._reasons.items()),
+            seconds=time.time() - min((job.since for job in own), default=time.time()),
         )
 
     def _batch(self, job: Job) -> "Batch | None":
@@ -204,7 +205,8 @@ class _Work:
                 self._keep(kept)
                 kept = {}
         self._keep(kept)
-        self._touched[job.name] = self.jobs.written(replace(job, tokens=tokens))
+        if job.keys <= self.texts.keys():  # else another shard may be done with it, and have forgotten it
+            self._touched[job.name] = self.jobs.written(replace(job, tokens=tokens))
 
     def _keep(self, vectors: dict[str, np.ndarray]) -> None:
         if vectors:

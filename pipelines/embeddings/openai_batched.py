@@ -1,6 +1,6 @@
 """What became of a shard's texts in OpenAI's Batch API, and their vectors for the ordinary ingest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class Batched:
     """What the service says it billed for them."""
     reasons: tuple[tuple[str, str], ...] = ()
     """Digest of each refused text, and what the service said."""
+    seconds: float = field(default=0.0, compare=False)
+    """Since the first of them was submitted."""
 
     @property
     def ready(self) -> bool:
@@ -43,7 +45,11 @@ class Batched:
         reasons, keys = dict(self.reasons), [key_of(text) for text in texts]
         refused = {row: reasons[key] for row, key in enumerate(keys) if key in reasons}
         asked = [row for row in range(len(texts)) if row not in refused]
-        found, _ = cached_vectors(graph, cache, node, [texts[row] for row in asked])
+        try:
+            found, _ = cached_vectors(graph, cache, node, [texts[row] for row in asked])
+        except RefusedTextsError as refusal:
+            found = refusal.embeddings
+            refused |= {asked[position]: reason for position, reason in refusal.reasons.items()}
         if not refused:
             return found, sum(key not in self.embedded for key in keys)
         vectors = np.full((len(texts), graph.kept("dimension")), np.nan, np.float32)

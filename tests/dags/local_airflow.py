@@ -1,8 +1,10 @@
 """A real Airflow on this machine: api-server, scheduler and dag-processor on SQLite, spoken to over REST."""
 
+import contextlib
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -102,6 +104,20 @@ class LocalAirflow:
         """All that the tasks have logged so far, in all files."""
         folder = Path(self._environment["AIRFLOW_HOME"], "logs")
         return "\n".join(path.read_text() for path in folder.rglob("*.log"))
+
+    def database(self) -> dict[str, list[str]]:
+        """The rows of every table that has any, as they are stored."""
+        path = Path(self._environment["AIRFLOW_HOME"], "airflow.db")
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
+            tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            rows = {name: [repr(row) for row in connection.execute(f'SELECT * FROM "{name}"')] for name in tables}
+        return {name: found for name, found in rows.items() if found}
+
+    def query(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
+        """Rows of Airflow's database: for what its REST API does not tell."""
+        path = Path(self._environment["AIRFLOW_HOME"], "airflow.db")
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
+            return connection.execute(sql, values).fetchall()
 
     def run_dag(self, dag: str, conf: dict[str, Any], timeout_seconds: float = 300) -> tuple[str, str]:
         """Trigger a DAG and wait: (run id, state)."""

@@ -12,6 +12,7 @@ from pipelines import ingesting, quarantine, steps, terminal
 from pipelines.catalog import generations, shared_graph
 from pipelines.embeddings.retrying import DeniedServiceError
 from pipelines.errors import GuardError
+from pipelines.report import run_report
 from pipelines.runs import ingest
 from pipelines.settings import Settings
 from tests.wire.openai_server import OpenAIServer
@@ -50,7 +51,7 @@ def openai_settings(server: OpenAIServer, settings_with: Changed, tmp_path) -> C
 def test_a_refused_text_is_left_out_and_tried_again_by_the_next_run(
     server: OpenAIServer, openai_settings: Changed, caplog: pytest.LogCaptureFixture, cache: str | None
 ) -> None:
-    settings = openai_settings(**{"cache.path": cache})
+    settings = openai_settings(**{"cache.path": cache, "evaluation.max_questions": 0})
     server.refused.add("Line 7 of the corpus.")
 
     first = ingest(settings)
@@ -60,7 +61,18 @@ def test_a_refused_text_is_left_out_and_tried_again_by_the_next_run(
     assert (first["counts"]["embedded"], first["counts"]["written"], first["counts"]["quarantined"]) == (39, 39, 1)
     assert "of document 7 is in quarantine" in caplog.text
     assert (second["counts"]["unchanged"], second["counts"]["written"], second["counts"]["quarantined"]) == (39, 1, 0)
-    assert server.embedded.total() == 40  # nothing was paid for twice
+    assert {server.embedded[f"Line {number} of the corpus."] for number in range(40)} == {1}  # nothing is paid twice
+
+
+def test_what_the_service_refuses_is_left_out_of_the_evaluation(
+    server: OpenAIServer, openai_settings: Changed, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.refused.add("Line 7 of the corpus.")
+
+    report = ingest(openai_settings())
+
+    assert report["metrics"]["recall_at_10"] > 0.5
+    assert "1 questions are left out of the evaluation" in caplog.text
 
 
 def test_too_many_refused_texts_fail_the_run_and_nothing_goes_live(
@@ -182,16 +194,19 @@ def test_what_a_failed_shard_was_billed_is_not_forgotten_when_it_is_tried_again(
 
 def test_the_report_counts_which_endpoint_answered(server: OpenAIServer, openai_settings: Changed) -> None:
     with OpenAIServer(key=KEY) as failing:
-        failing.faults.add("POST", every=2, times=1, status=500)
-        report = ingest(
-            openai_settings(
-                **{
-                    "embedding.openai.base_url": failing.url + "/v1",
-                    "embedding.openai.fallback_base_urls": [server.url + "/v1"],
-                    "evaluation.max_questions": 0,
-                }
-            )
+        settings = openai_settings(
+            **{
+                "embedding.openai.base_url": failing.url + "/v1",
+                "embedding.openai.fallback_base_urls": [server.url + "/v1"],
+                "evaluation.max_questions": 0,
+            }
         )
+        plan = steps.plan(settings, "run")
+        failing.faults.add("POST", every=2, times=1, status=500)
+        ingested = ingesting.ingest_shard(settings, plan, plan.shards[0])
+        finished, evaluation = steps.finish(settings, plan), steps.evaluate(settings, plan)
+        promotion = steps.promote(settings, plan, evaluation)
+        report = run_report(plan, ingested, finished, evaluation, promotion)
     hosts = [url.removeprefix("http://") for url in (failing.url, server.url)]
 
     assert set(report["endpoints"]) == set(hosts)

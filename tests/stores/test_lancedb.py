@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import lancedb.index
 import numpy as np
 import pytest
 

@@ -62,6 +62,15 @@ def test_a_busy_service_is_asked_again_when_it_said(server: PineconeServer, blue
     assert blue.count() == 50
 
 
+def test_a_repeated_request_is_told_of_with_its_reason(
+    server: PineconeServer, blue: Generation, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.faults.add(UPSERT, times=1, status=500, body="not now")
+    blue.write(records(range(5)))
+    (told,) = [record for record in caplog.records if record.name.startswith("pipelines.stores")]
+    assert (told.levelname, "writing 5 rows failed: [500] not now" in told.getMessage()) == ("WARNING", True)
+
+
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_a_service_that_only_fails_is_given_up_with_ids_and_reason(
     server: PineconeServer, blue: Generation, status: int

@@ -63,9 +63,20 @@ class OpenAIBatchServer(OpenAIServer):
         """So many batches fail, because the account's queue is full."""
         self.max_texts, self.max_file_bytes = MAX_TEXTS, MAX_FILE_BYTES
         self.page = 100
+        self.came = threading.Condition()
+        self.created = threading.Event()
+        """A batch was created."""
         self.silent = threading.Event()
         """While it is not set, a batch is created but the answer is held back."""
         self.silent.set()
+
+    def wait_for(self, request: str, times: int, timeout_seconds: float = 120) -> None:
+        """Wait until requests that begin so have come so often."""
+        with self.came:
+            enough = self.came.wait_for(
+                lambda: sum(seen.line.startswith(request) for seen in self.seen) >= times, timeout_seconds
+            )
+        assert enough, f"waited {timeout_seconds} s for {request} to come {times} times"
 
     def batch_answer(self, method: str, path: str, query: dict[str, list[str]], raw: bytes, kind: str) -> Any:
         """JSON or bytes for a request. Raises Refusal."""
@@ -73,6 +84,7 @@ class OpenAIBatchServer(OpenAIServer):
             return self._uploaded(raw, kind)
         if method == "POST" and path == "/v1/batches":
             created = self._created(orjson.loads(raw))
+            self.created.set()
             self.silent.wait(60)
             return created
         if method == "GET" and path == "/v1/batches":
@@ -219,10 +231,10 @@ class OpenAIBatchServer(OpenAIServer):
 
 
 class _BatchHandler(_Handler):
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802
         self._serve(b"")
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
         if urlsplit(self.path).path in ("/v1/files", "/v1/batches"):
             self._serve(self._body())
         else:
@@ -243,8 +255,9 @@ class _BatchHandler(_Handler):
         service: Any = self.server.service
         url = urlsplit(self.path)
         query, line = parse_qs(url.query), f"{self.command} {url.path}"
-        with service.lock:
+        with service.came:
             service.seen.append(Seen(line, (), {}, query))
+            service.came.notify_all()
         fault = service.faults.of(line)
         try:
             service.authorized({name.lower(): value for name, value in self.headers.items()})

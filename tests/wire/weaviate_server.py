@@ -5,6 +5,7 @@ python -m tests.wire.weaviate_server --port 8080 --grpc-port 50051
 
 import argparse
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +26,15 @@ from tests.wire.weaviate_rest import handler
 MESSAGE_BYTES = 104_858_000
 QUERY_MAXIMUM_RESULTS = 10_000
 WORKERS = 16
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report a mistake of this server; a client that went away is none."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class WeaviateServer:
@@ -63,8 +73,7 @@ class WeaviateServer:
         self._refusals: dict[UUID, tuple[str, int | None]] = {}
         self._under_way = 0
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), handler(self))
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", port), handler(self))
         self._http_thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
         self._http_thread.start()
         self.port = self._http.server_address[1]

@@ -1,0 +1,70 @@
+"""The DAG in batch mode, in a real Airflow with a triggerer: the task waits without a worker."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dags.local_airflow import LocalAirflow
+from tests.wire.openai_batch_server import OpenAIBatchServer
+
+pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+
+KEY = "sk-airflow-batch-0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    with LocalAirflow(tmp_path_factory.mktemp("airflow"), more=("triggerer",)) as running:
+        running.set_connection("openai_default", "generic", KEY)
+        yield running
+
+
+def test_the_task_waits_deferred_and_its_retry_knows_the_batch_and_nothing_shows_the_key(
+    airflow: LocalAirflow, tmp_path: Path
+) -> None:
+    conf = {
+        "collection": "batched",
+        "source.name": "sample",
+        "source.limit": 30,
+        "evaluation.max_questions": 0,
+        "embedding.service": "openai",
+        "embedding.openai.mode": "batch",
+        "embedding.openai.batch_poll_seconds": 0.5,
+        "embedding.openai.dimensions": 256,
+        "store.lancedb.uri": str(tmp_path / "lancedb"),
+        "ingest.staging": str(tmp_path / "staging"),
+        "cache.path": str(tmp_path / "cache"),
+    }
+    with OpenAIBatchServer(key=KEY) as server:
+        server.held = True
+        run = airflow.start_dag("vector_ingest", conf | {"embedding.openai.base_url": server.url + "/v1"})
+        waiting = airflow.task_in_state("vector_ingest", run, "ingest", "deferred")
+        outage = server.faults.add("GET /v1/batches/", times=4, status=500)
+        asked = sum(seen.line.startswith("GET /v1/batches/") for seen in server.seen)
+        server.wait_for("GET /v1/batches/", asked + 6)  # the triggerer asks, with the key of the Connection
+        still = airflow.task_in_state("vector_ingest", run, "ingest", "deferred")
+        stored = airflow.database()
+        # The first look at what the batch brought fails, however often it is tried; the task's retry looks again.
+        server.faults.add("GET /v1/files/", times=6, status=500, headers={"retry-after-ms": "1"})
+        server.held = False
+
+        assert airflow.end_of_run("vector_ingest", run) == "success", airflow.task_logs()[-5000:]
+
+    assert still["pid"] == waiting["pid"]
+    assert len(server.batches) == 1
+    (trigger,) = stored["trigger"]
+    assert "openai_batch_wait.BatchesEnded" in trigger
+    assert "batch_0000" in trigger
+    assert "batch_0000" in stored["task_state_store"][0]
+    tasks = airflow.get(f"dags/vector_ingest/dagRuns/{run}/taskInstances")["task_instances"]
+    (done,) = [each for each in tasks if each["task_id"] == "ingest"]
+    counts = airflow.report("vector_ingest", run)["counts"]
+    assert counts["embedded"] == counts["written"] == counts["passages"]
+    assert done["rendered_map_index"] == f"shard 1: {counts['passages']} passages"
+    assert (done["try_number"], outage.done) == (2, 4)
+    assert sum(seen.line == "GET /v1/batches" for seen in server.seen) == 1  # before the batch was created
+    logs = airflow.task_logs()
+    assert "batch_0000" in logs
+    told = [logs, *(row for tables in (stored, airflow.database()) for rows in tables.values() for row in rows)]
+    assert not [each for each in told if KEY in each]
