@@ -97,7 +97,7 @@ def _dag_run(conf: dict[str, Any]) -> dict[str, Any]:
     from pipelines.terminal import shown_progress
 
     sys.path.insert(0, str(ROOT / "dags"))
-    from vector_ingest import vector_ingest_dag
+    from vector_ingest import squad_dag as vector_ingest_dag
 
     _migrate_if_new()
     failures: list[BaseException] = []

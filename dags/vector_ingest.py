@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from copy import copy
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -11,33 +10,32 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from airflow.exceptions import AirflowNotFoundException
 from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import (
-    BaseHook,
+    DAG,
+    Asset,
+    AssetAlias,
     ExceptionRetryPolicy,
     Param,
     RetryAction,
     RetryDecision,
     RetryRule,
     Variable,
-    dag,
     get_current_context,
     task,
 )
 from airflow.sdk.bases.decorator import task_decorator_factory
 from airflow.sdk.exceptions import TaskDeferred
+from run_settings import given_params, prepared, resolved_settings, scheduled, sound_collections
 
-from pipelines.credentials import wanted
 from pipelines.errors import GateError, GuardError, SettingsError, SourceError, UnreachableSourceError
 from pipelines.form import form_fields
-from pipelines.resolution import Layer, resolve
-from pipelines.settings import Settings, home
-from pipelines.variables import variable_layers
+from pipelines.resolution import DEFAULT_COLLECTION
+from pipelines.settings import Settings
 
 log = logging.getLogger("pipelines.dag")
 
-CONFIG = resolve().settings  # config/squad.toml over the defaults: for the schedule and the form
 # Trying again cannot help against these; all else (a service or a disk that failed) is tried again.
 REFUSALS = [SettingsError, SourceError, GuardError, GateError, "pipelines.embeddings.retrying.DeniedServiceError"]
 
@@ -60,40 +58,55 @@ class ResumableTask(_PythonDecoratedOperator):
         return self.execute(context)
 
 
+class Approval(ApprovalOperator):
+    """Asks a person, where `gate.approval` wants one."""
+
+    def execute(self, context: Any) -> Any:
+        settings = Settings.model_validate_json(context["ti"].xcom_pull(task_ids="resolve"))
+        return super().execute(context) if settings.gate.approval else None
+
+
 resumable_task = partial(task_decorator_factory, decorated_operator_class=ResumableTask)
 
 
-@dag(
-    dag_id="vector_ingest",
-    description="Load a corpus, embed what changed, write it to the vector store, measure it, make it live.",
-    doc_md=__doc__,
-    schedule=CONFIG.schedule,
-    catchup=False,
-    max_active_runs=1,
-    tags=["squadron", "embeddings", "vector store"],
-    params={key: Param(None, **field) for key, field in form_fields(CONFIG).items()},
-    default_args={
-        "owner": "squadron",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=30),
-        "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(minutes=15),
-        "retry_policy": AskedRetryPolicy(
-            rules=[
-                RetryRule(exception=UnreachableSourceError, action=RetryAction.DEFAULT),
-                RetryRule(exception=REFUSALS, action=RetryAction.FAIL),
-            ]
-        ),
-        "execution_timeout": timedelta(hours=12),
-    },
-)
-def vector_ingest() -> None:
-    """The DAG: thin tasks around `pipelines.steps`."""
+DEFAULTS = {
+    "owner": "squadron",
+    "retries": 2,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=15),
+    "retry_policy": AskedRetryPolicy(
+        rules=[
+            RetryRule(exception=UnreachableSourceError, action=RetryAction.DEFAULT),
+            RetryRule(exception=REFUSALS, action=RetryAction.FAIL),
+        ]
+    ),
+    "execution_timeout": timedelta(hours=12),
+}
 
+
+def ingest_dag(collection: str, config: Settings) -> DAG:
+    """The DAG of a collection: thin tasks around `pipelines.steps`. `config`: its settings, but for Variables."""
+    with DAG(
+        dag_id="vector_ingest" if collection == DEFAULT_COLLECTION else f"vector_ingest_{collection}",
+        description="Load a corpus, embed what changed, write it to the vector store, measure it, make it live.",
+        doc_md=__doc__,
+        schedule=scheduled(config.schedule),
+        catchup=False,
+        max_active_runs=1,
+        tags=["squadron", "embeddings", "vector store"],
+        params={key: Param(None, **field) for key, field in form_fields(config).items()},
+        default_args=DEFAULTS,
+    ) as made:
+        _tasks(collection)
+    return made
+
+
+def _tasks(collection: str) -> None:
     @task(task_id="resolve")
     def resolve_settings() -> str:
         """`config/` < Airflow Variables < run params, once for the whole run."""
-        resolved = resolve([*_variable_layers(), _param_layer()])
+        resolved = resolved_settings(collection, given_params())
         log.info("settings of this run:\n%s", "\n".join(resolved.lines()))
         return resolved.settings.model_dump_json()
 
@@ -103,7 +116,7 @@ def vector_ingest() -> None:
         from pipelines import steps
 
         context = get_current_context()
-        made = steps.plan(_prepared(settings), context["run_id"])
+        made = steps.plan(prepared(settings), context["run_id"])
         context["ti"].xcom_push(key="plan", value=asdict(replace(made, shards=[])))
         return [asdict(shard) for shard in made.shards]
 
@@ -114,8 +127,8 @@ def vector_ingest() -> None:
 
         context: Any = get_current_context()
         context["shard_name"] = f"shard {shard['number'] + 1}: {shard['passages']:,} passages"
-        made, piece, prepared = outcomes.Plan(**plan), staging.Shard(**shard), _prepared(settings)
-        return asdict(ingesting.ingest_shard(prepared, made, piece, _budget_alert, _batched(prepared, piece)))
+        made, piece, known = outcomes.Plan(**plan), staging.Shard(**shard), prepared(settings)
+        return asdict(ingesting.ingest_shard(known, made, piece, _budget_alert, _batched(known, piece)))
 
     @task(trigger_rule="none_failed", multiple_outputs=False)
     def finish(settings: str, plan: dict[str, Any], ingested: list[dict[str, Any]] | None) -> dict[str, Any]:
@@ -123,16 +136,16 @@ def vector_ingest() -> None:
         from pipelines import outcomes, steps
 
         refused = sum(shard["quarantined"] for shard in (ingested or [])[:])
-        return asdict(steps.finish(_prepared(settings), outcomes.Plan(**plan), refused))
+        return asdict(steps.finish(prepared(settings), outcomes.Plan(**plan), refused))
 
     @task(multiple_outputs=False)
     def evaluate(settings: str, plan: dict[str, Any]) -> dict[str, Any]:
         """Ask the generation the corpus's own questions."""
         from pipelines import outcomes, steps
 
-        return asdict(steps.evaluate(_prepared(settings), outcomes.Plan(**plan)))
+        return asdict(steps.evaluate(prepared(settings), outcomes.Plan(**plan)))
 
-    @task(trigger_rule="none_failed", multiple_outputs=False)
+    @task(trigger_rule="none_failed", multiple_outputs=False, outlets=[AssetAlias(f"vector_index_{collection}")])
     def promote(
         settings: str,
         plan: dict[str, Any],
@@ -144,9 +157,11 @@ def vector_ingest() -> None:
         from pipelines import outcomes, report, steps
 
         made, measured = outcomes.Plan(**plan), outcomes.Evaluation(**evaluation)
-        promotion = steps.promote(_prepared(settings), made, measured)
+        promotion = steps.promote(prepared(settings), made, measured)
         shards = sum((outcomes.Ingested(**shard) for shard in (ingested or [])[:]), outcomes.Ingested())
-        return report.run_report(made, shards, outcomes.Finished(**finished), measured, promotion)
+        done = report.run_report(made, shards, outcomes.Finished(**finished), measured, promotion)
+        _tell_of_changes(done, get_current_context())
+        return done
 
     settings = resolve_settings()
     shards = plan(settings)
@@ -154,20 +169,33 @@ def vector_ingest() -> None:
     ingested = ingest.partial(settings=settings, plan=planned).expand(shard=shards)
     finished = finish(settings, planned, ingested)
     evaluation = evaluate(settings, planned)
-    finished >> evaluation
-    promote(settings, planned, ingested, finished, evaluation)
+    approval = Approval(
+        task_id="approve",
+        subject="Make {{ ti.xcom_pull(task_ids='plan', key='plan')['generation'] }} live?",
+        body="{{ ti.xcom_pull(task_ids='evaluate')['metrics'] }} on "
+        "{{ ti.xcom_pull(task_ids='evaluate')['questions'] }} {{ ti.xcom_pull(task_ids='evaluate')['asked'] }}; "
+        "live before: {{ ti.xcom_pull(task_ids='evaluate')['live_metrics'] }}",
+        fail_on_reject=True,
+        execution_timeout=None,
+    )
+    finished >> evaluation >> approval >> promote(settings, planned, ingested, finished, evaluation)
 
 
-def _variable_layers() -> list[Layer]:
-    return variable_layers(lambda name: Variable.get(name, default=None))
-
-
-def _param_layer() -> Layer:
-    """The run's params that have a value; null inherits."""
-    context = get_current_context()
-    given = {**context["params"], **(context["dag_run"].conf or {})}
-    named = {key: value for key, value in given.items() if value is not None}
-    return Layer("run params", named, home(), trusted=False)
+def _tell_of_changes(report: dict[str, Any], context: Any) -> None:
+    """An asset event where readers see something new, so that other DAGs can be scheduled on it."""
+    counts = report["counts"]
+    if report["live"] != report["generation"] or not (report["promoted"] or counts["written"] or counts["deleted"]):
+        return
+    store, collection = (
+        Settings.model_validate_json(context["ti"].xcom_pull(task_ids="resolve")).store.name,
+        report["collection"],
+    )
+    facts = {name: report[name] for name in ("run_id", "generation", "metrics", "vector_space", "cost")}
+    rows = counts["passages"]
+    alias = AssetAlias(f"vector_index_{collection}")
+    context["outlet_events"][alias].add(
+        Asset(name=f"{collection} in {store}", uri=f"{store}://{collection}"), extra=facts | {"rows": rows}
+    )
 
 
 def _budget_alert(facts: dict[str, Any]) -> None:
@@ -212,17 +240,5 @@ def _batched(settings: Settings, shard: Any) -> Any:
     raise TaskDeferred(trigger=waiting, method_name="resume", timeout=timedelta(seconds=limit + 3600))
 
 
-def _prepared(settings: str) -> Settings:
-    """The run's settings, after the secrets of its backends were put where their clients look for them."""
-    resolved = Settings.model_validate_json(settings)
-    for credential in wanted(resolved):
-        try:
-            connection = BaseHook.get_connection(credential.connection)
-        except AirflowNotFoundException:
-            continue  # then the environment has it, or the client says what is missing
-        if connection.password:
-            os.environ[credential.variable] = connection.password
-    return resolved
-
-
-vector_ingest_dag = vector_ingest()
+for name, configured in sound_collections().items():  # config_errors.py tells of the others
+    globals()[f"{name}_dag"] = ingest_dag(name, configured)

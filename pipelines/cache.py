@@ -26,8 +26,8 @@ from pipelines.embeddings.remote_model import Answered
 from pipelines.embeddings.retrying import RefusedTextsError
 from pipelines.errors import StoreError
 from pipelines.graph import Graph
+from pipelines.leftovers import changed_at
 from pipelines.settings import Settings
-from pipelines.staging import changed_at
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +142,8 @@ class EmbeddingCache:
         try:
             with self._filesystem.open(file, "rb") as opened:
                 keys = pyarrow.parquet.read_table(opened, columns=["text"])["text"]
+        except FileNotFoundError:  # since it was listed: old, or a piece of a batch that is in one file by now
+            return np.empty(0, f"S{TEXT_BYTES}")
         except _BROKEN as error:
             log.warning("the cache file %s cannot be read and is passed over: %s", file, error)
             return np.empty(0, f"S{TEXT_BYTES}")

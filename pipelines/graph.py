@@ -4,7 +4,6 @@ import gc
 import logging
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +25,24 @@ class Graph:
     """A Hamilton driver for one Settings, and the values that are made once: client, tokenizer, model."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._driver = build_driver(settings)
+        self._nodes = {node.name for node in self._driver.list_available_variables() if not node.is_external_input}
         self._inputs = inputs(settings)
         self._kept: dict[str, Any] = {}
         self._begun: dict[str, Future[Any]] = {}
+        if not gc.get_freeze_count():  # once: what was imported by now stays, and costs each look at it 0.08 s
+            gc.freeze()
 
     def begin_model(self) -> None:
-        """Load the model in a thread, while this one imports the store's packages and reads the catalog.
+        """Load the model in a thread, while this one goes on.
 
         For whoever knows that a model will be asked for: `kept("model")` waits for it. What goes wrong in the thread
         goes wrong again, and is raised, where the model is asked for.
         """
         if "model" in self._kept or "model" in self._begun:
             return
-        service = load("embeddings", self._settings.embedding.service)
-        alone = driver.Builder().with_modules(service).build()
         thread = ThreadPoolExecutor(1, "model")
-        self._begun["model"] = thread.submit(lambda: alone.execute(["model"], inputs=self._inputs)["model"])
+        self._begun["model"] = thread.submit(self.value, "model")
         thread.shutdown(wait=False)
 
     def value(self, node: str, **given: Any) -> Any:
@@ -68,18 +68,6 @@ class Graph:
     def made(self, node: str) -> Any:
         """The kept value of a node; None as long as nothing has asked for it."""
         return self._kept.get(node)
-
-    @cached_property
-    def _driver(self) -> driver.Driver:
-        """Built when the first value is asked for: until then the store's packages are not imported."""
-        built = build_driver(self._settings)
-        if not gc.get_freeze_count():  # once: what was imported by now stays, and costs each look at it 0.08 s
-            gc.freeze()
-        return built
-
-    @cached_property
-    def _nodes(self) -> set[str]:
-        return {node.name for node in self._driver.list_available_variables() if not node.is_external_input}
 
 
 def build_driver(settings: Settings) -> driver.Driver:

@@ -60,7 +60,7 @@ def ingest_shard(
         spending.note(0)
     refused = quarantine.Findings(settings, plan.run_id, f"shard-{shard.number:05d}")
     spending.check()
-    done = _overlapped(
+    done = overlapped(
         _batches(graph, shard, settings.ingest.batch_passages),
         lambda passages, texts: _embedded(graph, cache, passages, texts, spending, refused, batched),
         lambda embedded: _written(graph, collection, embedded, progress),
@@ -80,7 +80,7 @@ def ingest_shard(
     )
 
 
-def _overlapped(
+def overlapped(
     batches: Iterable[tuple[pa.Table, list[str]]],
     embed: Callable[[pa.Table, list[str]], _Embedded],
     write: Callable[[_Embedded], Ingested],

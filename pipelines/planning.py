@@ -252,7 +252,7 @@ def staged_passages(corpus: Corpus, graph: Graph, cache: EmbeddingCache | None, 
             tokens = cut["tokens"].to_numpy()
             texts = graph.value("embedding_texts", passages=cut)
             paid = ~cache.contains(texts) if cache else np.ones(len(tokens), bool)
-            if writer and not staged.billed_tokens and paid.any() and graph.made("model") is None:
+            if writer and not staged.billed_tokens and paid.any():
                 graph.begin_model()  # it is ready when the plan is
             staged = Staged(
                 staged.passages + cut.num_rows,

@@ -14,6 +14,9 @@ from pipelines.places import refuse_foreign
 from pipelines.registry import REGISTRIES, unknown
 from pipelines.settings import Settings, home, leaves, marked, value_of
 
+DEFAULT_COLLECTION: str = Settings.model_fields["collection"].default
+_NO_COLLECTION = "models"
+"""config/models.toml is about models."""
 # What the Airflow Variables of the same names, and run params, mean.
 ALIASES = {"embedding_service": "embedding.service", "vector_store": "store.name"}
 
@@ -54,7 +57,7 @@ def resolve(layers: Sequence[Layer] = ()) -> Resolved:
     """
     given = [(layer, _flat(layer)) for layer in layers]
     collection = next((flat["collection"] for _, flat in reversed(given) if "collection" in flat), None)
-    stored = _config_layer(collection or Settings.model_fields["collection"].default)
+    stored = _config_layer(collection or DEFAULT_COLLECTION)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer, flat in [(stored, _flat(stored)), *given] if stored else given:
@@ -72,6 +75,12 @@ def resolve(layers: Sequence[Layer] = ()) -> Resolved:
         raise SettingsError(_explanation(error, origins)) from None
     _check_backends(settings, origins)
     return Resolved(settings, origins)
+
+
+def collections() -> list[str]:
+    """The default collection, and the others that have a file in config/."""
+    files = {path.stem for path in (home() / "config").glob("*.toml")} - {_NO_COLLECTION, DEFAULT_COLLECTION}
+    return [DEFAULT_COLLECTION, *sorted(files)]
 
 
 def assignments(pairs: Iterable[str], option: str = "--set") -> dict[str, Any]:
@@ -97,7 +106,7 @@ def _parsed(key: str, value: str) -> Any:
 
 
 def _config_layer(collection: object) -> Layer | None:
-    if collection == "models":
+    if collection == _NO_COLLECTION:
         raise SettingsError("a collection cannot be called 'models': config/models.toml is about models. Rename it")
     path = home() / "config" / f"{collection}.toml"
     if not path.is_file():

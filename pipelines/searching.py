@@ -35,7 +35,6 @@ def search(
     """
     if not question.strip():
         raise StoreError("the question is empty: say what to search for")
-    shared_graph(settings).begin_model()
     graph, generation = live_graph(settings)
     vectors, _ = cached_vectors(graph, None, "query_vectors", [question])
     found = _matches(graph, generation, vectors, top_k, filter or {})

@@ -110,6 +110,7 @@ class EvaluationSettings(Section):
 class GateSettings(Section):
     """What a generation must show before it goes live."""
 
+    approval: bool = Field(False, description="In Airflow, somebody has to approve before a generation goes live.")
     min_recall_at_10: Fraction = Field(0.0, description="Refuse a generation with a lower recall@10.")
     max_drop: Fraction = Field(
         0.05, description="Refuse a generation whose recall@10 is lower than the live one's by more."
@@ -162,7 +163,10 @@ class Settings(Section):
     """All that a run needs to know; secrets are not among it."""
 
     collection: Name = Field("squad", description="The logical index that readers know.")
-    schedule: str | None = Field("0 3 * * *", description="Cron expression of the DAG. Null: no schedule.")
+    schedule: str | None = Field(
+        "0 3 * * *",
+        description="When the DAG runs: a cron expression, @daily or the like, or asset:NAME. Empty: when triggered.",
+    )
     source: SourceSettings = SourceSettings()
     passages: PassageSettings = PassageSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()

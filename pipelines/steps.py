@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines import quarantine, staging
+from pipelines import leftovers, quarantine, staging
 from pipelines.budget import affordable_cost
 from pipelines.cache import evict, opened_cache
 from pipelines.canary import checked_model
@@ -58,7 +58,7 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
     try:
         if writer:
             staging.remove(folder)  # what an earlier try of this run has left
-            staging.collect(settings.ingest.staging, settings.collection)
+            leftovers.collect(settings.ingest.staging, settings.collection)
         staged = staged_passages(corpus, graph, opened_cache(settings, graph), writer)
         if writer and corpus.documents:
             found.write()  # before a guard counts them: then a person wants to see them

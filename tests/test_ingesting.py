@@ -4,12 +4,9 @@ from collections.abc import Iterator
 from threading import Event
 from typing import Any
 
-import numpy as np
 import pytest
 
-from pipelines import ingesting, steps
-from pipelines.cache import opened_cache
-from pipelines.catalog import shared_graph
+from pipelines import ingesting
 from pipelines.errors import GuardError, StoreError
 from pipelines.outcomes import Ingested
 from tests.runs import numbered, run, stored_rows, write_corpus
@@ -26,7 +23,7 @@ def batches(numbers: Iterator[int] | range) -> Any:
 
 
 def overlapped(numbers: Any, embed: Any = lambda number, texts: number, write: Any = counted) -> Ingested:
-    return ingesting._overlapped(batches(numbers), embed, write, lambda: None)
+    return ingesting.overlapped(batches(numbers), embed, write, lambda: None)
 
 
 def test_what_became_of_all_batches_is_added_up():
@@ -119,7 +116,7 @@ def test_nothing_is_embedded_after_the_budget_is_spent():
         return number
 
     with pytest.raises(GuardError, match="spent"):
-        ingesting._overlapped(batches(range(10)), embed, counted, check)
+        ingesting.overlapped(batches(range(10)), embed, counted, check)
 
     assert embedded == [0, 1]
 
@@ -134,20 +131,3 @@ def test_small_batches_store_what_a_large_one_does(settings_with, tmp_path):
 
     assert again.ingested.written == 50
     assert stored_rows(small, generation) == stored_rows(whole, generation)
-
-
-def test_what_was_embedded_is_in_the_cache_when_its_write_fails(settings_with, tmp_path):
-    settings = settings_with(
-        **write_corpus(tmp_path / "corpus.jsonl", numbered(*range(40))),
-        **{"cache.path": "cache", "ingest.batch_passages": 10},
-    )
-    plan = steps.plan(settings, "run")
-    graph = shared_graph(settings)
-    graph.value("dropped", generation=plan.generation)
-    (tmp_path / "lancedb" / f"{plan.generation}.lance").write_text("in the way")
-
-    with pytest.raises(Exception, match="in the way|cannot|could not|lance"):
-        ingesting.ingest_shard(settings, plan, plan.shards[0])
-
-    assert isinstance(len(opened_cache(settings, graph)), int)
-    assert np.isfinite(plan.tokens)

@@ -1,9 +1,9 @@
 """LanceDB, imported without what it does not need here: half of the processor time of its import.
 
-`import lancedb` took 1.7 s, and most of it went into code for Lance's namespace services, which neither a folder nor
-an object store is reached by (benchmarks/startup.py measures it):
+`import lancedb` takes 1.4 s, and more than half of it goes into code for Lance's namespace services, which
+neither a folder nor an object store is reached by (benchmarks/startup.py measures whole commands against it):
 
-- 0.75 s: the `__init__` of their REST client has pydantic make a validator for each of 366 generated methods. It waits
+- 0.6 s: the `__init__` of their REST client has pydantic make a validator for each of 366 generated methods. It waits
   until something of it is asked for.
 - 0.1 s: the same for 119 generated models, which LanceDB does import. Pydantic makes their validators when they are
   used; that is its own `defer_build`.

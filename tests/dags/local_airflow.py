@@ -92,6 +92,10 @@ class LocalAirflow:
         """The answer of the REST API to a POST."""
         return self._call("POST", f"api/v2/{path}", body)
 
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        """The answer of the REST API to a PATCH."""
+        return self._call("PATCH", f"api/v2/{path}", body)
+
     def set_variable(self, key: str, value: str) -> None:
         """Set an Airflow Variable as an administrator does."""
         run_airflow(self._environment, "variables", "set", key, value)

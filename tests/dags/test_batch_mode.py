@@ -39,17 +39,17 @@ def test_the_task_waits_deferred_and_its_retry_knows_the_batch_and_nothing_shows
     with OpenAIBatchServer(key=KEY) as server:
         server.held = True
         run = airflow.start_dag("vector_ingest", conf | {"embedding.openai.base_url": server.url + "/v1"})
-        waiting = airflow.task_in_state("vector_ingest", run, "ingest", "deferred")
+        waiting = airflow.task_in_state("vector_ingest", run, "ingest", "deferred", 600)
         outage = server.faults.add("GET /v1/batches/", times=4, status=500)
         asked = sum(seen.line.startswith("GET /v1/batches/") for seen in server.seen)
         server.wait_for("GET /v1/batches/", asked + 6)  # the triggerer asks, with the key of the Connection
-        still = airflow.task_in_state("vector_ingest", run, "ingest", "deferred")
+        still = airflow.task_in_state("vector_ingest", run, "ingest", "deferred", 600)
         stored = airflow.database()
         # The first look at what the batch brought fails, however often it is tried; the task's retry looks again.
         server.faults.add("GET /v1/files/", times=6, status=500, headers={"retry-after-ms": "1"})
         server.held = False
 
-        assert airflow.end_of_run("vector_ingest", run) == "success", airflow.task_logs()[-5000:]
+        assert airflow.end_of_run("vector_ingest", run, 600) == "success", airflow.task_logs()[-5000:]
 
     assert still["pid"] == waiting["pid"]
     assert len(server.batches) == 1

@@ -88,7 +88,7 @@ except Exception as error:
 def test_its_shape_is_the_one_that_is_documented(environment: dict[str, str]) -> None:
     code = """
 import json
-from vector_ingest import vector_ingest_dag as dag
+from vector_ingest import squad_dag as dag
 print(json.dumps({
     "order": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
     "max_active_runs": dag.max_active_runs,
@@ -99,7 +99,7 @@ print(json.dumps({
 """
     seen = run_python(code, environment)
 
-    assert list(seen["order"]) == ["resolve", "plan", "ingest", "finish", "evaluate", "promote"]
+    assert list(seen["order"]) == ["resolve", "plan", "ingest", "finish", "evaluate", "approve", "promote"]
     assert seen["max_active_runs"] == 1
     assert seen["schedule"] == "0 3 * * *"
     values = {key: value for key, (value, _) in seen["params"].items()}

@@ -79,6 +79,28 @@ def test_several_shards_run_as_mapped_tasks_that_bear_their_names(
     assert counts["embedded"] + counts["cached"] == counts["written"] == counts["passages"] == 107
 
 
+def test_a_run_that_wants_approval_waits_for_it_and_tells_of_the_change(
+    airflow: LocalAirflow, places: dict[str, str]
+) -> None:
+    conf = {**places, "collection": "approved", "source.name": "sample", "embedding_service": "hashing"}
+    run = airflow.start_dag("vector_ingest", {**conf, "gate.approval": True})
+    airflow.task_in_state("vector_ingest", run, "approve", "awaiting_input")
+    path = f"dags/vector_ingest/dagRuns/{run}/taskInstances"
+    asked = airflow.get(f"{path}/approve/-1/hitlDetails")
+
+    airflow.patch(f"{path}/approve/-1/hitlDetails", {"chosen_options": ["Approve"]})
+    state = airflow.end_of_run("vector_ingest", run)
+
+    assert state == "success"
+    report = airflow.report("vector_ingest", run)
+    assert asked["subject"] == f"Make {report['generation']} live?"
+    assert "recall_at_10" in asked["body"]
+    (event,) = [event for event in airflow.get("assets/events")["asset_events"] if event["extra"].get("run_id") == run]
+    assert event["extra"]["generation"] == report["live"]
+    assert event["extra"]["rows"] == report["counts"]["passages"]
+    assert event["extra"]["metrics"] == report["metrics"]
+
+
 def test_an_unknown_setting_fails_the_run_at_once_and_names_the_nearest(
     airflow: LocalAirflow, places: dict[str, str]
 ) -> None:

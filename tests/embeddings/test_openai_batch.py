@@ -240,7 +240,7 @@ def test_a_process_killed_between_creation_and_answer_is_resumed_without_submitt
     code = "import sys; from pipelines.settings import Settings; from pipelines.runs import ingest; "
     code += "ingest(Settings.model_validate_json(sys.argv[1]))"
     process = subprocess.Popen([sys.executable, "-c", code, settings.model_dump_json()], cwd=tmp_path)
-    assert server.created.wait(120)
+    assert server.created.wait(300)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     server.silent.set()

@@ -1,0 +1,47 @@
+"""Makes the generation live again that was live before: readers see it at once, and nothing is embedded.
+
+Later runs of the ingest leave the generation alone that was rolled back, until somebody promotes it by hand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import Param, dag, task
+from run_settings import given_params, prepared, resolved_settings
+
+from pipelines.resolution import DEFAULT_COLLECTION, collections
+
+
+@dag(
+    dag_id="vector_rollback",
+    description="Make the generation live again that was live before.",
+    doc_md=__doc__,
+    schedule=None,
+    catchup=False,
+    max_active_runs=1,
+    tags=["squadron", "vector store"],
+    params={
+        "collection": Param(
+            DEFAULT_COLLECTION,
+            type="string",
+            examples=collections(),
+            title="collection",
+            description="Whose live generation is to be left.",
+        )
+    },
+    default_args={"owner": "squadron", "retries": 0},
+)
+def vector_rollback() -> None:
+    @task(multiple_outputs=False)
+    def rollback() -> dict[str, Any]:
+        """Move the live pointer back."""
+        from pipelines import catalog
+
+        params = given_params()
+        return vars(catalog.rollback(prepared(resolved_settings(DEFAULT_COLLECTION, params).settings)))
+
+    rollback()
+
+
+vector_rollback_dag = vector_rollback()

@@ -1,0 +1,70 @@
+"""Compares each collection's live generation with its corpus, row by row, once a week.
+
+All ids and columns are compared, and a sample of vectors is made anew. A task is red when they differ; with `repair`
+it writes and deletes what is needed instead.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, get_current_context, task
+from run_settings import prepared, resolved_settings
+
+from pipelines.errors import StoreError
+from pipelines.resolution import DEFAULT_COLLECTION, collections
+
+log = logging.getLogger("pipelines.dag")
+
+
+@dag(
+    dag_id="vector_verify",
+    description="Compare the vector indexes with their corpora, row by row; repair them if asked to.",
+    doc_md=__doc__,
+    schedule="0 5 * * 0",
+    catchup=False,
+    max_active_runs=1,
+    tags=["squadron", "vector store"],
+    params={
+        "collection": Param(
+            None,
+            type=["null", "string"],
+            examples=collections(),
+            title="collection",
+            description="The collection to verify. Empty: all that have a file in config/.",
+        ),
+        "repair": Param(False, type="boolean", title="repair", description="Write and delete what is needed."),
+        "vectors": Param(500, type="integer", minimum=0, title="vectors", description="How many are made anew."),
+    },
+    default_args={"owner": "squadron", "retries": 1, "retry_delay": timedelta(minutes=5)},
+)
+def vector_verify() -> None:
+    @task
+    def collections_to_verify() -> list[str]:
+        """The collection that was asked for, or all that have a file in config/."""
+        named = get_current_context()["params"]["collection"]
+        return [named] if named else collections()
+
+    @task(map_index_template="{{ collection_name }}", multiple_outputs=False)
+    def verify(collection: str) -> dict[str, Any]:
+        """Compare, and repair if asked to."""
+        from pipelines import verifying
+
+        context: Any = get_current_context()
+        context["collection_name"] = collection
+        params = context["params"]
+        settings = prepared(resolved_settings(DEFAULT_COLLECTION, {"collection": collection}).settings)
+        report = verifying.verify(settings, params["repair"], params["vectors"])
+        log.info("%s", json.dumps(report, indent=2))
+        if not (report["sound"] or report["repaired"]):
+            counts = {name: report["counts"][name] for name in ("missing", "extra", "altered")}
+            raise StoreError(f"{report['generation']} is not as its corpus is: {counts}. Trigger this with repair")
+        return report
+
+    verify.expand(collection=collections_to_verify())
+
+
+vector_verify_dag = vector_verify()

@@ -1,0 +1,124 @@
+"""A file in config/ makes a DAG; a broken file breaks its own alone; the DAGs beside the ingest do what they say."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dags.local_airflow import ROOT, airflow_environment, run_airflow
+from tests.dags.test_dag import run_python
+
+pytestmark = pytest.mark.xdist_group("airflow")
+
+SHOW = """
+import json
+from airflow.sdk import DAG
+import vector_ingest
+try:
+    import config_errors
+    error = None
+except Exception as found:
+    error = str(found)
+dags = {value.dag_id: value for value in vars(vector_ingest).values() if isinstance(value, DAG)}
+print(json.dumps({"error": error, "dags": {
+    name: {"schedule": str(dag.schedule), "limit": dag.params.get_param("source.limit").description}
+    for name, dag in dags.items()}}))
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A project's folder of its own."""
+    shutil.copytree(ROOT / "config", tmp_path / "home" / "config")
+    return tmp_path / "home"
+
+
+def parsed(home: Path) -> dict[str, Any]:
+    """What Airflow gets to see of the DAG files."""
+    return run_python(
+        SHOW, airflow_environment(home / "airflow") | {"PYTHONPATH": str(ROOT / "dags"), "SQUADRON_HOME": str(home)}
+    )
+
+
+def test_every_collection_has_a_dag_with_its_own_schedule_and_defaults(home: Path) -> None:
+    (home / "config" / "faq.toml").write_text('schedule = "30 4 * * 1"\n[source]\nname = "sample"\nlimit = 50\n')
+    (home / "config" / "docs.toml").write_text('schedule = "asset:corpus of documents"\n[source]\nname = "sample"\n')
+
+    seen = parsed(home)
+
+    assert seen["error"] is None
+    assert sorted(seen["dags"]) == ["vector_ingest", "vector_ingest_docs", "vector_ingest_faq", "vector_ingest_sample"]
+    assert seen["dags"]["vector_ingest"]["schedule"] == "0 3 * * *"
+    assert seen["dags"]["vector_ingest_faq"]["schedule"] == "30 4 * * 1"
+    assert "corpus of documents" in seen["dags"]["vector_ingest_docs"]["schedule"]
+    assert seen["dags"]["vector_ingest_sample"]["schedule"] == "None"
+    assert "(config: 50)" in seen["dags"]["vector_ingest_faq"]["limit"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("collection = ", "config/faq.toml is not valid TOML"),
+        ('[sorce]\nname = "sample"\n', "did you mean"),
+        ('schedule = "every night"\n', "schedule = 'every night': wanted a cron expression"),
+        ('[store]\nname = "lancdb"\n', "did you mean 'lancedb'?"),
+    ],
+)
+def test_a_broken_file_breaks_its_own_dag_alone_and_says_how(home: Path, text: str, told: str) -> None:
+    (home / "config" / "faq.toml").write_text(text)
+
+    seen = parsed(home)
+
+    assert sorted(seen["dags"]) == ["vector_ingest", "vector_ingest_sample"]
+    assert "config/faq.toml makes no DAG" in seen["error"]
+    assert told in seen["error"]
+
+
+def test_the_dags_beside_the_ingest_verify_repair_and_roll_back(tmp_path: Path) -> None:
+    environment = airflow_environment(tmp_path / "airflow") | {"PYTHONPATH": str(ROOT / "dags")}
+    settings = {
+        "collection": "sample",
+        "source.limit": "40",
+        "embedding.service": "hashing",
+        **{"store.lancedb.uri": str(tmp_path / "lancedb"), "ingest.staging": str(tmp_path / "staging")},
+        "cache.path": str(tmp_path / "cache"),
+    }
+    variable = json.dumps({key: value for key, value in settings.items() if key != "collection"})
+    environment["AIRFLOW_VAR_VECTOR_INGEST"] = variable
+    run_airflow(environment, "db", "migrate")
+
+    def pipelines(*arguments: str) -> Any:
+        command = [sys.executable, "-m", "pipelines", *arguments, "--json"]
+        command += [f"--set={key}={value}" for key, value in settings.items()]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180)
+        return json.loads(done.stdout)
+
+    def dag_run(dag: str, conf: dict[str, Any]) -> list[Any]:
+        code = f"""
+import json
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from {dag} import {dag}_dag as dag
+run = dag.test(run_conf={conf!r})
+with create_session() as session:
+    values = [XComModel.deserialize_value(row) for row in session.scalars(XComModel.get_many(
+        run_id=run.run_id, key="return_value", task_ids={{"vector_verify": "verify"}}.get("{dag}", "rollback")))]
+print(json.dumps([str(run.state), values]))
+"""
+        return run_python(code, environment)
+
+    first = pipelines("ingest")
+    settings["passages.template"] = "plain_v1"
+    second = pipelines("ingest")
+    assert second["live"] == second["generation"] != first["generation"]
+
+    state, _ = dag_run("vector_rollback", {"collection": "sample"})
+    assert state == "success"
+    assert pipelines("generations")["generations"][-1]["live"]
+
+    state, (report,) = dag_run("vector_verify", {"collection": "sample"})
+    assert (state, report["sound"], report["generation"]) == ("success", True, first["generation"])
