@@ -1,7 +1,7 @@
 """Weaviate's connection: the client for REST and searches, and a channel of our own for what goes in bulk.
 
 The client checks and converts every value of every object. To fill the same message from columns takes half the CPU
-time of writing through it (benchmarks/stores_weaviate.py), and to read ids a fifth.
+time of writing through it (benchmarks/stores), and to read ids a fifth.
 """
 
 import logging
