@@ -1,0 +1,46 @@
+"""The page: vector collections in Airflow's navigation, and as a tab on every DAG.
+
+Airflow imports this file in every process, so it imports nothing; the application is built when the api-server asks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow.configuration import conf
+from airflow.plugins_manager import AirflowPlugin
+
+PREFIX = "/squadron"
+# Where Airflow is served below a path, links begin with it.
+ADDRESS = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/") + PREFIX
+
+
+class SquadronPage(AirflowPlugin):
+    """Collections, their generations and runs, a search, promote and rollback."""
+
+    name = "squadron_page"
+    external_views = [  # noqa: RUF012 (Airflow's own way)
+        {
+            "name": "Vectors",
+            "href": f"{ADDRESS}/",
+            "destination": "nav",
+            "url_route": "squadron",
+            "icon": f"{ADDRESS}/static/icon.svg",
+            "icon_dark_mode": f"{ADDRESS}/static/icon_dark.svg",
+        },
+        {
+            "name": "Vectors",
+            "href": f"{ADDRESS}/?dag={{DAG_ID}}",
+            "destination": "dag",
+            "url_route": "squadron_dag",
+            "icon": f"{ADDRESS}/static/icon.svg",
+            "icon_dark_mode": f"{ADDRESS}/static/icon_dark.svg",
+        },
+    ]
+
+    @property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        from squadron_web.application import application
+
+        return [{"app": application, "url_prefix": PREFIX, "name": "Squadron"}]

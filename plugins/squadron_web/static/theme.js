@@ -1,0 +1,11 @@
+// Airflow's own choice of theme, which it keeps in this origin's storage; without one, the system's.
+"use strict";
+
+function follow() {
+  const chosen = window.localStorage.getItem("theme");
+  if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
+  else delete document.documentElement.dataset.theme;
+}
+
+follow();
+window.addEventListener("storage", follow);

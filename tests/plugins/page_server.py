@@ -1,0 +1,78 @@
+"""An api-server with the page, on SQLite, spoken to as users of three roles."""
+
+import http.client
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.dags.local_airflow import airflow_environment, run_airflow
+
+USERS = {"viewer": "viewer", "user": "user", "operator": "op"}
+
+
+class PageServer:
+    """The running api-server, as a context manager; its database exists before it starts, so that runs can."""
+
+    def __init__(self, home: Path) -> None:
+        roles = ",".join(f"{name}:{role}" for name, role in USERS.items())
+        self.environment = airflow_environment(home) | {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": roles}
+        self.port = int(self.environment["AIRFLOW__API__PORT"])
+        self.address = self.environment["AIRFLOW__API__BASE_URL"]
+        self._log = home / "api-server.log"
+        self._tokens: dict[str, str] = {}
+        run_airflow(self.environment, "db", "migrate")
+
+    def __enter__(self) -> "PageServer":
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(["airflow", "api-server"], env=self.environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + 300
+        while True:
+            assert self._process.poll() is None and time.monotonic() < deadline, self._log.read_text()[-3000:]
+            try:
+                self._tokens = {name: self._login(name) for name in USERS}
+                return self
+            except OSError:
+                time.sleep(0.2)  # not up yet
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def token(self, user: str) -> str:
+        """What the user's browser keeps in the cookie `_token`."""
+        return self._tokens[user]
+
+    def get(self, path: str, user: str | None) -> tuple[int, Any]:
+        """Status and answer of the page's application to a GET."""
+        return self.call("GET", f"/squadron/{path}", headers=self._as(user))
+
+    def post(self, path: str, user: str | None, body: dict[str, Any], **headers: str) -> tuple[int, Any]:
+        """Status and answer to a POST of JSON."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {"Content-Type": "application/json"} | named | self._as(user)
+        return self.call("POST", f"/squadron/{path}", json.dumps(body), sent)
+
+    def call(self, method: str, path: str, body: str | None = None, headers: Any = None) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        try:
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        finally:
+            connection.close()
+        is_json = answer.headers.get_content_type() == "application/json"
+        return answer.status, json.loads(text) if is_json and text else text
+
+    def _as(self, user: str | None) -> dict[str, str]:
+        return {"Cookie": f"_token={self._tokens[user]}"} if user else {}
+
+    def _login(self, user: str) -> str:
+        passwords = Path(self.environment["AIRFLOW_HOME"], "simple_auth_manager_passwords.json.generated")
+        body = json.dumps({"username": user, "password": json.loads(passwords.read_text())[user]})
+        return self.call("POST", "/auth/token", body, {"Content-Type": "application/json"})[1]["access_token"]
