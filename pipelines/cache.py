@@ -114,7 +114,7 @@ class EmbeddingCache:
                 pyarrow.parquet.write_table(table, file, compression="none", use_dictionary=False)
             self._filesystem.mv(target + ".part", target)
         except OSError as error:
-            raise StoreError(f"cache.path: {target} cannot be written: {error.strerror or error}") from error
+            raise _unwritable(target, "written", error) from error
         return target
 
     def remove(self, files: Sequence[str]) -> None:
@@ -234,8 +234,12 @@ def evict(path: str, max_age_days: float) -> int:
     limit = time.time() - max_age_days * _DAY_SECONDS
     old = [name for name, info in _all_files(path).items() if info.get("mtime", limit) < limit]
     for name in old:
-        with suppress(FileNotFoundError):  # somebody else removed it
+        try:
             filesystem.rm_file(name)
+        except FileNotFoundError:
+            pass  # somebody else removed it
+        except OSError as error:
+            raise _unwritable(name, "removed", error) from error
     return len(old)
 
 
@@ -248,6 +252,13 @@ def _all_files(path: str) -> dict[str, dict[str, Any]]:
         if (changed := changed_at(info)) is not None:
             info["mtime"] = changed
     return {name: info for name, info in found.items() if name.endswith((".parquet", ".part"))}
+
+
+def _unwritable(path: str, wanted: str, error: OSError) -> StoreError:
+    return StoreError(
+        f"cache.path: {path} cannot be {wanted}: {error.strerror or error}. Make room there or let this user write "
+        "there, or set another place, or null for none; then run again: what is in the store stays"
+    )
 
 
 def _computed(graph: Graph, node: str, texts: list[str], answered: Answered | None = None) -> np.ndarray:

@@ -148,8 +148,9 @@ def read_batches(path: str, rows: int) -> Iterator[pa.Table]:
 def remove(folder: str) -> None:
     """Remove a run's folder, if it is there."""
     filesystem, target = fsspec.core.url_to_fs(folder)
-    if filesystem.exists(target):
-        filesystem.rm(target, recursive=True)
+    with _reported(folder, "removed"):
+        if filesystem.exists(target):
+            filesystem.rm(target, recursive=True)
 
 
 def names(folder: str) -> list[str]:
@@ -186,8 +187,11 @@ def _opened(path: str) -> Any:
 
 
 @contextmanager
-def _reported(path: str) -> Iterator[None]:
+def _reported(path: str, wanted: str = "written") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"ingest.staging: {path} cannot be written: {error.strerror or error}") from error
+        raise StoreError(
+            f"ingest.staging: {path} cannot be {wanted}: {error.strerror or error}. Make room there or let this user "
+            "write there, or set another place; then run again: what is in the store and the cache stays"
+        ) from error
