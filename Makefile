@@ -29,7 +29,7 @@ local_settings := --set store.weaviate.uri=http://127.0.0.1:8081 --set store.wea
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install ingest search airflow test lint lock clean
+.PHONY: help install ingest search airflow test lint lock audit clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -58,6 +58,12 @@ lock: $(INSTALLED) ## Make requirements.txt anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --extra airflow --extra dev pyproject.toml \
 		--no-header --output-file requirements.txt $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 	@sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/; /^--find-links/d' requirements.txt
+
+audit: $(INSTALLED) ## Look requirements.txt up among known vulnerabilities (asks pypi.org)
+	@$(BIN)/uv pip check --python $(BIN)/python
+	@# In an environment of its own; --strict: a package that cannot be looked up is a failure, not a clean result.
+	@$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip --no-deps --progress-spinner off \
+		--requirement requirements.txt
 
 clean: ## Remove the virtual environment; indexes and runs in .squadron/ stay
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

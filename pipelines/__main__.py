@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from pipelines.resolution import Resolved
 
 app = typer.Typer(
-    help="Keep a vector index in step with a corpus.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Keep a vector index in step with a corpus.",
+    no_args_is_help=True,
+    add_completion=False,  # a shell completes one word, not `python -m pipelines`
+    pretty_exceptions_enable=False,
 )
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. source.limit=500.")
@@ -65,10 +68,9 @@ def search(
     """Search the live generation."""
     with _refusals():
         resolved = _resolved(assignments)
-        from pipelines import resolution, searching, terminal
+        from pipelines import searching, terminal
 
-        chosen = {name: str(value) for name, value in resolution.assignments(filters or [], "--filter").items()}
-        found = searching.search(resolved.settings, question, top_k, chosen)
+        found = searching.search(resolved.settings, question, top_k, _filter(filters or []))
         result = {"collection": resolved.settings.collection, "question": question, "matches": found}
         _print(result, as_json, lambda _, console: terminal.show_matches(question, found, console))
 
@@ -210,6 +212,19 @@ def _resolved(assignments: list[str] | None) -> "Resolved":
 
     given = resolution.Layer("--set", resolution.assignments(assignments or []), Path.cwd())
     return resolution.resolve([given])
+
+
+def _filter(pairs: list[str]) -> dict[str, str]:
+    """`["title=[sic]"]` as `{"title": "[sic]"}`: unlike a setting's, a value is the text that stands there."""
+    from pipelines.errors import SettingsError
+
+    chosen = {}
+    for pair in pairs:
+        column, equals, value = pair.partition("=")
+        if not equals or not column.strip():
+            raise SettingsError(f"--filter {pair!r} is not COLUMN=VALUE: write for example title=Rome")
+        chosen[column.strip()] = value
+    return chosen
 
 
 def _print(result: dict[str, Any], as_json: bool, show: Any) -> None:

@@ -24,7 +24,7 @@ TITLES = {
     "retention": "Retention",
 }
 # These decide which DAG runs, and when: a run cannot change them.
-_NOT_OF_A_RUN = ("collection", "schedule")
+_NOT_OF_A_RUN = ("collection", "schedule", "deadline_hours")
 
 
 def form_fields(defaults: Settings) -> dict[str, dict[str, Any]]:

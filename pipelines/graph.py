@@ -19,6 +19,7 @@ from pipelines.dataflow import changes, documents, evaluation, passages, records
 from pipelines.errors import SettingsError  # noqa: E402
 from pipelines.registry import load  # noqa: E402
 from pipelines.settings import Settings  # noqa: E402
+from pipelines.tracing import node_spans  # noqa: E402
 
 
 class Graph:
@@ -84,6 +85,7 @@ def build_driver(settings: Settings) -> driver.Driver:
             load("stores", settings.store.name),
             evaluation,
         )
+        .with_adapters(*node_spans())
         .build()
     )
 

@@ -9,7 +9,7 @@ none: there the live pointer alone, which is compared before it is moved, keeps 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,8 +31,9 @@ def only_run(settings: Settings) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"ingest.staging: {path} cannot be written: {error.strerror or error}") from error
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC".encode())
+        with suppress(OSError):  # a full disk: the lock holds without the name of its holder
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC".encode())
         yield
     finally:
         path.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is not this file any more

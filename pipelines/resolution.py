@@ -137,7 +137,8 @@ def _flat(layer: Layer) -> dict[str, Any]:
             elif key in _SECTIONS:
                 raise SettingsError(f"{layer.name}: {key} = {value!r}: wanted a table of settings")
             else:
-                section = [known for known in _KEYS if prefix and known.startswith(prefix)]
+                near = key.rpartition(".")[0] + "."
+                section = [known for known in _KEYS if known.startswith(near)]
                 problem = unknown("a setting", key, section or [*_TOP, *ALIASES], nearest_of=_KEYS)
                 raise SettingsError(f"{layer.name}: {problem}")
 
@@ -174,7 +175,7 @@ def _explanation(error: ValidationError, origins: Mapping[str, str]) -> str:
             sentences.append(problem["msg"].removeprefix("Value error, "))
             continue
         key = ".".join(str(part) for part in problem["loc"] if part in _PARTS)
-        wanted = problem["msg"].removeprefix("Input should be ")
+        wanted = problem["msg"].removeprefix("Input should be ").partition(", unable to ")[0]
         wanted = wanted.replace("String should match pattern", "text that matches")
         sentences.append(f"{key} = {problem['input']!r} (from {origins.get(key, 'default')}): wanted {wanted}")
     return "; ".join(sentences)

@@ -167,6 +167,9 @@ class Settings(Section):
         "0 3 * * *",
         description="When the DAG runs: a cron expression, @daily or the like, or asset:NAME. Empty: when triggered.",
     )
+    deadline_hours: Annotated[float, Field(gt=0)] | None = Field(
+        12, description="An alert is raised when a run is not done so long after it was queued. Null: none is."
+    )
     source: SourceSettings = SourceSettings()
     passages: PassageSettings = PassageSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()

@@ -14,7 +14,7 @@ class LanceDBSettings(Section):
     uri: str = Field(
         ".squadron/lancedb",
         json_schema_extra=LOCATION,
-        description="A folder, or an object store's URI (s3://, gs://, az://).",
+        description="A folder, an object store's URI (s3://, gs://, az://), or, in Airflow, connection://NAME.",
     )
     index_min_rows: PositiveInt = Field(
         50_000, description="Rows from which a vector index is built. Below, search is exact."

@@ -79,12 +79,14 @@ def show_report(report: dict[str, Any], console: Console) -> None:
 
 def show_matches(question: str, matches: list[dict[str, Any]], console: Console, width: int = 160) -> None:
     """Print what a search found."""
-    console.print(f"[bold]{question}[/bold]", highlight=False)
+    console.print(Text(question, "bold"))
     for match in matches:
         text = " ".join(match["text"].split())
         shortened = text if len(text) <= width else text[: width - 1] + "…"
         line = f"{match['rank']:>3}  {match['score']:.3f}  {match['title']}: {shortened}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if not matches:
+        console.print("nothing was found: the live generation has no such passages", style="dim", highlight=False)
 
 
 def show_plan(report: dict[str, Any], console: Console) -> None:
@@ -96,7 +98,8 @@ def show_plan(report: dict[str, Any], console: Console) -> None:
     table.add_row("changes", f"{todo}, {counts['unchanged']:,} unchanged{_unless_zero(counts, 'quarantined')}")
     batches = " in batches, within a day" if report["in_batches"] else ""
     table.add_row("cost", f"{report['billed_tokens']:,} tokens to embed, {_dollars(report['cost'])}{batches}")
-    new = "synced in place" if report["generation"] == report["live"] else f"built beside {report['live']}"
+    beside = f"built beside {report['live']}" if report["live"] else "the first"
+    new = "synced in place" if report["generation"] == report["live"] else beside
     table.add_row("generation", f"{report['generation']}, {new}")
     console.print(table)
 
@@ -109,16 +112,22 @@ def show_metrics(measured: dict[str, Any], console: Console) -> None:
 
 def show_generations(listed: dict[str, Any], console: Console) -> None:
     """Print the generations of a collection."""
-    table = Table("generation", "", "rows", "recall@10", "created", "vectors")
+    if not listed["generations"]:
+        console.print(f"{listed['collection']} has no generation yet: ingest first", highlight=False)
+        return
+    table = Table("generation", "", "rows", "recall@10", "created (UTC)", box=None, padding=(0, 2, 0, 0))
     for row in listed["generations"]:
         recall = row.get("metrics", {}).get("recall_at_10")
-        space = ", ".join(f"{name}={value}" for name, value in row.get("vector_space", {}).items() if value)
         state = "live" if row["live"] else "rolled back" if row.get("rolled_back_at") else ""
+        created = row.get("created_at", "")[:16].replace("T", " ")
         table.add_row(
-            *(row["generation"], state, f"{row.get('rows', 0):,}"),
-            *("" if recall is None else f"{recall:.3f}", row.get("created_at", ""), space),
+            row["generation"], state, f"{row.get('rows', 0):,}", "" if recall is None else f"{recall:.3f}", created
         )
     console.print(table)
+    for row in listed["generations"]:
+        space = ", ".join(f"{name}={value}" for name, value in row.get("vector_space", {}).items() if value)
+        line = f"{row['generation']}: {space or 'not described'}"
+        console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_promotion(moved: dict[str, Any], console: Console) -> None:

@@ -4,6 +4,7 @@
 """
 
 import fcntl
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pipelines.stores.lancedb_runtime import lancedb
 # What `Table.set_unenforced_primary_key` sets. Without a key, two writers of one new row both insert it; set in
 # the schema, the key is there from the first version on.
 KEY = {b"lance-schema:unenforced-primary-key:position": b"1"}
+_DISK = re.compile("No space left|Read-only|Permission denied|quota", re.IGNORECASE)
 _BOOKS = {
     "_generations": pa.schema(
         [
@@ -134,7 +136,13 @@ def reported(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
-        raise StoreError(f"{what}: {error}") from error
+        said = re.sub(r", \S*/\.cargo/\S+$", "", str(error))
+        advice = (
+            "; make room, or let this user write there (store.lancedb.uri), then run again"
+            if _DISK.search(said)
+            else ""
+        )
+        raise StoreError(f"{what}: {said}{advice}") from error
 
 
 def equal(values: dict[str, str]) -> str:

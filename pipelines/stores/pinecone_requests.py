@@ -1,6 +1,7 @@
 """Requests to Pinecone: repeated within bounds, explained when they fail, several at a time."""
 
 import logging
+import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -75,7 +76,8 @@ class Requests:
             except PineconeError as error:
                 pause = _pause_seconds(error, attempt)
                 if pause is None or attempt >= self.settings.max_retries:
-                    raise StoreError(self._explanation(what, error, attempt + 1)) from error
+                    shows_key = _without_key(str(error)) != str(error)
+                    raise StoreError(self._explanation(what, error, attempt + 1)) from None if shows_key else error
                 attempt += 1
                 log.warning("%s. Trying again in %.1f s", self._explanation(what, error, attempt), pause)
                 time.sleep(pause)
@@ -126,7 +128,13 @@ class Requests:
             return f"{self.address}: {what} failed{tried}: {waited}"
         if isinstance(error, PineconeConnectionError):
             return f"{self.address} cannot be reached: {what} failed{tried}: {error.message}"
-        return f"{self.address}: {what} failed{tried}: {error}"
+        return f"{self.address}: {what} failed{tried}: {_without_key(str(error))}"
+
+
+def _without_key(text: str) -> str:
+    """What the service said, less the key, should it repeat that."""
+    key = os.environ.get(KEY.variable, "").strip()
+    return text.replace(key, "[key]") if key else text
 
 
 def _pause_seconds(error: PineconeError, attempt: int) -> float | None:

@@ -153,6 +153,9 @@ def _addresses(settings: WeaviateSettings) -> ConnectionParams:
 def _channel(addresses: ConnectionParams, message_bytes: int) -> grpc.Channel:
     target = f"{addresses.grpc.host}:{addresses.grpc.port}"
     options = [(f"grpc.max_{way}_message_length", message_bytes) for way in ("send", "receive")]
+    # gRPC's own pause after an outage grows to two minutes, and until its end every call fails: ours are to decide.
+    options += [(f"grpc.{which}_reconnect_backoff_ms", 500) for which in ("initial", "min")]
+    options.append(("grpc.max_reconnect_backoff_ms", 2000))
     if addresses.grpc.secure:
         return grpc.secure_channel(target, grpc.ssl_channel_credentials(), options)
     return grpc.insecure_channel(target, options)
