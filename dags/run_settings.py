@@ -9,7 +9,7 @@ from airflow.exceptions import AirflowNotFoundException
 from airflow.sdk import Asset, BaseHook, Variable, get_current_context
 from croniter import croniter
 
-from pipelines.credentials import wanted
+from pipelines.credentials import is_remote, wanted
 from pipelines.errors import SettingsError
 from pipelines.resolution import DEFAULT_COLLECTION, Layer, Resolved, collections, resolve
 from pipelines.settings import Settings, home
@@ -68,6 +68,11 @@ def scheduled(schedule: str | None) -> Any:
     return schedule
 
 
+def pool_of(settings: Settings) -> str:
+    """The Airflow pool of the shards of an embedding service, of config/pools.json."""
+    return f"embedding_{settings.embedding.service if is_remote(settings) else 'local'}"
+
+
 def given_params() -> dict[str, Any]:
     """The params of this run, keys included that the form does not know."""
     context = get_current_context()
@@ -84,4 +89,15 @@ def prepared(settings: str | Settings) -> Settings:
             continue  # then the environment has it, or the client says what is missing
         if connection.password:
             os.environ[credential.variable] = connection.password
-    return known
+    return _located(known)
+
+
+def _located(settings: Settings) -> Settings:
+    """With the address of LanceDB, where the settings name a Connection instead."""
+    from lancedb_connection import located  # of plugins/
+
+    found = settings.store.lancedb
+    if settings.store.name != "lancedb" or (uri := located(found.uri)) == found.uri:
+        return settings
+    store = settings.store.model_copy(update={"lancedb": found.model_copy(update={"uri": uri})})
+    return settings.model_copy(update={"store": store})

@@ -16,6 +16,9 @@ from airflow.sdk import (
     DAG,
     Asset,
     AssetAlias,
+    AsyncCallback,
+    DeadlineAlert,
+    DeadlineReference,
     ExceptionRetryPolicy,
     Param,
     RetryAction,
@@ -27,10 +30,14 @@ from airflow.sdk import (
 )
 from airflow.sdk.bases.decorator import task_decorator_factory
 from airflow.sdk.exceptions import TaskDeferred
-from run_settings import given_params, prepared, resolved_settings, scheduled, sound_collections
+from run_alerts import failed  # of plugins/
+from run_lineage import lineage_task, record_build, record_promotion
+from run_metrics import send, send_queue_depth, send_shards_left
+from run_settings import given_params, pool_of, prepared, resolved_settings, scheduled, sound_collections
 
 from pipelines.errors import GateError, GuardError, SettingsError, SourceError, UnreachableSourceError
 from pipelines.form import form_fields
+from pipelines.lineage import collection_uri
 from pipelines.resolution import DEFAULT_COLLECTION
 from pipelines.settings import Settings
 
@@ -40,6 +47,10 @@ log = logging.getLogger("pipelines.dag")
 REFUSALS = [SettingsError, SourceError, GuardError, GateError, "pipelines.embeddings.retrying.DeniedServiceError"]
 
 
+LONGEST_WAIT_SECONDS = 3600
+"""A service whose clock is wrong may ask for years."""
+
+
 class AskedRetryPolicy(ExceptionRetryPolicy):
     """The rules; but where a service asked to be left alone for so long, the next try comes after that time."""
 
@@ -47,7 +58,8 @@ class AskedRetryPolicy(ExceptionRetryPolicy):
         seconds = getattr(exception, "retry_after", None)
         if seconds is None:
             return super().evaluate(exception, try_number, max_tries, context)
-        return RetryDecision.retry(timedelta(seconds=seconds), f"the service asked to wait {seconds:.1f} s")
+        seconds = min(seconds, LONGEST_WAIT_SECONDS)
+        return RetryDecision.retry(timedelta(seconds=seconds), f"the service asked to wait; {seconds:.1f} s it is")
 
 
 class ResumableTask(_PythonDecoratedOperator):
@@ -92,22 +104,37 @@ def ingest_dag(collection: str, config: Settings) -> DAG:
         description="Load a corpus, embed what changed, write it to the vector store, measure it, make it live.",
         doc_md=__doc__,
         schedule=scheduled(config.schedule),
+        deadline=_deadline(config),
+        on_failure_callback=failed,
         catchup=False,
         max_active_runs=1,
         tags=["squadron", "embeddings", "vector store"],
         params={key: Param(None, **field) for key, field in form_fields(config).items()},
         default_args=DEFAULTS,
     ) as made:
-        _tasks(collection)
+        _tasks(collection, pool_of(config))
     return made
 
 
-def _tasks(collection: str) -> None:
+def _deadline(config: Settings) -> DeadlineAlert | None:
+    """The triggerer says so when a run is not done in time."""
+    if config.deadline_hours is None:
+        return None
+    interval, told = timedelta(hours=config.deadline_hours), AsyncCallback("run_alerts.missed")  # of plugins/
+    return DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, interval, told, name="done in time")
+
+
+def _tasks(collection: str, pool: str) -> None:
     @task(task_id="resolve")
     def resolve_settings() -> str:
         """`config/` < Airflow Variables < run params, once for the whole run."""
         resolved = resolved_settings(collection, given_params())
         log.info("settings of this run:\n%s", "\n".join(resolved.lines()))
+        if pool_of(resolved.settings) != pool:
+            log.warning(
+                "%s embeds in the pool %r, that of config/%s.toml, as a DAG's pools are fixed before a run begins",
+                *(resolved.settings.embedding.service, pool, collection),
+            )
         return resolved.settings.model_dump_json()
 
     @task
@@ -118,9 +145,11 @@ def _tasks(collection: str) -> None:
         context = get_current_context()
         made = steps.plan(prepared(settings), context["run_id"])
         context["ti"].xcom_push(key="plan", value=asdict(replace(made, shards=[])))
+        send(made.collection, "plan", vars(made))
+        send_queue_depth(made.collection, len(made.shards))
         return [asdict(shard) for shard in made.shards]
 
-    @resumable_task(map_index_template="{{ shard_name }}", multiple_outputs=False)
+    @resumable_task(map_index_template="{{ shard_name }}", multiple_outputs=False, pool=pool)
     def ingest(settings: str, plan: dict[str, Any], shard: dict[str, Any]) -> dict[str, Any]:
         """Embed the passages of one shard and write them."""
         from pipelines import ingesting, outcomes, staging
@@ -128,24 +157,36 @@ def _tasks(collection: str) -> None:
         context: Any = get_current_context()
         context["shard_name"] = f"shard {shard['number'] + 1}: {shard['passages']:,} passages"
         made, piece, known = outcomes.Plan(**plan), staging.Shard(**shard), prepared(settings)
-        return asdict(ingesting.ingest_shard(known, made, piece, _budget_alert, _batched(known, piece)))
+        done = ingesting.ingest_shard(known, made, piece, _budget_alert, _batched(known, piece))
+        send(made.collection, "ingest", vars(done))
+        send_shards_left(made.collection)
+        return asdict(done)
 
-    @task(trigger_rule="none_failed", multiple_outputs=False)
+    @lineage_task(trigger_rule="none_failed", multiple_outputs=False)
     def finish(settings: str, plan: dict[str, Any], ingested: list[dict[str, Any]] | None) -> dict[str, Any]:
         """Delete what left the corpus, build the index, count the rows."""
         from pipelines import outcomes, steps
 
         refused = sum(shard["quarantined"] for shard in (ingested or [])[:])
-        return asdict(steps.finish(prepared(settings), outcomes.Plan(**plan), refused))
+        known, made = prepared(settings), outcomes.Plan(**plan)
+        done = steps.finish(known, made, refused)
+        record_build(known, made, done)
+        send(made.collection, "finish", vars(done))
+        send_queue_depth(made.collection, 0)
+        return asdict(done)
 
     @task(multiple_outputs=False)
     def evaluate(settings: str, plan: dict[str, Any]) -> dict[str, Any]:
         """Ask the generation the corpus's own questions."""
         from pipelines import outcomes, steps
 
-        return asdict(steps.evaluate(prepared(settings), outcomes.Plan(**plan)))
+        found = steps.evaluate(prepared(settings), outcomes.Plan(**plan))
+        send(plan["collection"], "evaluate", vars(found))
+        return asdict(found)
 
-    @task(trigger_rule="none_failed", multiple_outputs=False, outlets=[AssetAlias(f"vector_index_{collection}")])
+    @lineage_task(
+        trigger_rule="none_failed", multiple_outputs=False, outlets=[AssetAlias(f"vector_index_{collection}")]
+    )
     def promote(
         settings: str,
         plan: dict[str, Any],
@@ -157,10 +198,13 @@ def _tasks(collection: str) -> None:
         from pipelines import outcomes, report, steps
 
         made, measured = outcomes.Plan(**plan), outcomes.Evaluation(**evaluation)
-        promotion = steps.promote(prepared(settings), made, measured)
+        known = prepared(settings)
+        promotion = steps.promote(known, made, measured)
         shards = sum((outcomes.Ingested(**shard) for shard in (ingested or [])[:]), outcomes.Ingested())
         done = report.run_report(made, shards, outcomes.Finished(**finished), measured, promotion)
         _tell_of_changes(done, get_current_context())
+        record_promotion(known, done)
+        send(made.collection, "promote", vars(promotion))
         return done
 
     settings = resolve_settings()
@@ -171,6 +215,7 @@ def _tasks(collection: str) -> None:
     evaluation = evaluate(settings, planned)
     approval = Approval(
         task_id="approve",
+        doc_md=Approval.__doc__,
         subject="Make {{ ti.xcom_pull(task_ids='plan', key='plan')['generation'] }} live?",
         body="{{ ti.xcom_pull(task_ids='evaluate')['metrics'] }} on "
         "{{ ti.xcom_pull(task_ids='evaluate')['questions'] }} {{ ti.xcom_pull(task_ids='evaluate')['asked'] }}; "
@@ -194,7 +239,7 @@ def _tell_of_changes(report: dict[str, Any], context: Any) -> None:
     rows = counts["passages"]
     alias = AssetAlias(f"vector_index_{collection}")
     context["outlet_events"][alias].add(
-        Asset(name=f"{collection} in {store}", uri=f"{store}://{collection}"), extra=facts | {"rows": rows}
+        Asset(name=f"{collection} in {store}", uri=collection_uri(store, collection)), extra=facts | {"rows": rows}
     )
 
 

@@ -119,7 +119,7 @@ def promote_generation(settings: Settings, generation: str) -> Promotion:
     if generation not in existing:
         raise StoreError(
             f"collection {settings.collection!r} has no generation {generation!r}: "
-            f"choose from {', '.join(sorted(existing)) or 'none yet, ingest first'}"
+            + (f"choose from {', '.join(sorted(existing))}" if existing else "there is none yet: ingest first")
         )
     if generation == live:
         return Promotion(live, None, False, "it is live already", [], 0.0)

@@ -64,7 +64,7 @@ _VERDICTS = {
     "missing": "{document!r} is in the corpus and not in {live}: the next ingest writes it",
     "expired": "the corpus has {document!r} no more: the next ingest deletes it",
     "ambiguous": "the corpus has {versions} versions of {document!r}: an ingest refuses it until there is one",
-    "unknown": "neither the corpus nor the store has a document {document!r}",
+    "unknown": "neither the corpus nor the store has a document {document!r}; `search --json` shows ids",
 }
 
 

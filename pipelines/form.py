@@ -48,7 +48,7 @@ def form_fields(defaults: Settings) -> dict[str, dict[str, Any]]:
             **_schema(field, choices),
         }
         if "enum" in fields[key]:
-            fields[key]["values_display"] = {"null": f"inherit ({shown})"}
+            fields[key]["values_display"] = {"null": f"inherit (config: {shown})"}
     return fields
 
 

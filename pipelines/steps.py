@@ -108,9 +108,9 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
         seconds=time.monotonic() - started,
     )
     log.info(
-        "plan for %s: %d documents, %d passages, %d unchanged, %d to embed (%d tokens), %d to delete, %d shards",
+        "plan for %s: %d documents, %d passages, %d unchanged, %d to embed (%d tokens), %d to delete",
         *(generation, made.documents, made.passages, made.unchanged),
-        *(made.to_embed, made.tokens, made.deleted, len(made.shards)),
+        *(made.to_embed, made.tokens, made.deleted),
     )
     return made
 

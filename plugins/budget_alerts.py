@@ -25,15 +25,20 @@ def post(context: dict[str, Any]) -> None:
 
     The address is the password of the Connection `budget_alerts`: who knows it may post, so it is a secret.
     """
+    send(CONNECTION, text(context["budget"]))
+
+
+def send(connection: str, line: str) -> None:
+    """Post a line of text to the webhook whose address is the password of an Airflow Connection."""
     import json
     import urllib.request
 
     from airflow.sdk import BaseHook
 
-    address = BaseHook.get_connection(CONNECTION).password or ""
+    address = BaseHook.get_connection(connection).password or ""
     if not address.startswith(("https://", "http://")):
-        raise ValueError(f"Connection {CONNECTION!r} has no address: wanted the webhook's URL as its password")
-    body = json.dumps({"text": text(context["budget"])}).encode()
+        raise ValueError(f"Connection {connection!r} has no address: wanted the webhook's URL as its password")
+    body = json.dumps({"text": line}).encode()
     request = urllib.request.Request(address, body, {"Content-Type": "application/json"})  # noqa: S310 - see above
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
         pass

@@ -1,6 +1,5 @@
 """docker-compose.yaml, Dockerfile and .env.example: whole, safe, and true of this Airflow and this folder."""
 
-import ast
 import json
 import os
 import re
@@ -193,13 +192,12 @@ def test_the_password_of_env_becomes_the_login(tmp_path: Path) -> None:
     assert (tmp_path / "called").read_text() == "db migrate\n"
 
 
-def test_every_pool_of_a_task_is_made_at_the_start() -> None:
-    nodes = [node for path in (ROOT / "dags").glob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
-    named = {
-        ast.unparse(node.value).strip("'") for node in nodes if isinstance(node, ast.keyword) and node.arg == "pool"
-    }
+def test_every_part_sees_the_pools_that_it_makes_at_its_start() -> None:
+    copied = set(re.findall(r"^COPY --chown=\S+ (\w+)/ ", DOCKERFILE, re.MULTILINE))
 
-    assert {pool for pool in named if f"airflow pools set {pool} " not in SERVICES[INIT]["command"][-1]} == set()
+    assert {"config", "plugins"} <= copied and (ROOT / "plugins" / "embedding_pools.py").exists()
+    for name in LAYOUT:
+        assert "./config:/opt/airflow/config:ro" in SERVICES[name]["volumes"]
 
 
 def _command_lines() -> Iterator[list[str]]:

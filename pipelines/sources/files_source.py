@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import fsspec
 import pyarrow as pa
 
-from pipelines.errors import SourceError
+from pipelines.errors import SourceError, UnreachableSourceError
 from pipelines.settings import ColumnSettings, SourceSettings
 from pipelines.sources.formats import PACKED, READERS, reader_of
 from pipelines.sources.rows import renamed_rows
@@ -42,18 +42,27 @@ def _paths(pattern: str) -> list[str]:
         filesystem, root = fsspec.core.url_to_fs(pattern)
     except (ValueError, ImportError) as error:  # no such protocol; its package is not installed
         raise SourceError(f"source.path {pattern!r} cannot be opened: {error}") from error
-    if filesystem.isfile(root):
-        found = [root]
-    elif filesystem.isdir(root):
-        found = [path for path in filesystem.find(root) if reader_of(path) and not _hidden(path, root)]
-    else:
-        found = [path for path in filesystem.glob(root) if filesystem.isfile(path)] if _is_glob(root) else []
+    try:
+        found = _found(filesystem, root)
+    except Exception as error:  # every protocol's client has errors of its own
+        if "://" not in pattern:
+            raise
+        raise UnreachableSourceError(f"source.path {pattern!r} cannot be reached: {_reason(error)}") from error
     if not found:
         raise SourceError(
             f"source.path {pattern!r} matches no file: wanted a file, a glob, or a folder of files "
             f"whose names end in {_endings()}"
         )
     return [filesystem.unstrip_protocol(path) if "://" in pattern else path for path in sorted(found)]
+
+
+def _found(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
+    """The files that a path, a folder or a glob stands for."""
+    if filesystem.isfile(root):
+        return [root]
+    if filesystem.isdir(root):
+        return [path for path in filesystem.find(root) if reader_of(path) and not _hidden(path, root)]
+    return [path for path in filesystem.glob(root) if filesystem.isfile(path)] if _is_glob(root) else []
 
 
 def _hidden(path: str, root: str) -> bool:

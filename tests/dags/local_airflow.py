@@ -52,9 +52,9 @@ def run_airflow(environment: dict[str, str], *arguments: str) -> str:
 class LocalAirflow:
     """The running parts, as a context manager; `more` are parts beside those that every run needs."""
 
-    def __init__(self, home: Path, more: tuple[str, ...] = ()) -> None:
+    def __init__(self, home: Path, more: tuple[str, ...] = (), environment: dict[str, str] | None = None) -> None:
         self._parts = (*PARTS, *more)
-        self._environment = airflow_environment(home)
+        self._environment = airflow_environment(home) | (environment or {})
         self._address = self._environment["AIRFLOW__API__BASE_URL"]
         self._logs = home / "parts"
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -151,6 +151,15 @@ class LocalAirflow:
 
         self._wait(look, timeout_seconds, f"{task} to be {state}")
         return found[0]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the parts run in: for a program beside them."""
+        return self._environment
+
+    def wait_for(self, done: Any, what: str, timeout_seconds: float = 120) -> None:
+        """Wait until `done()` is true."""
+        self._wait(done, timeout_seconds, what)
 
     def report(self, dag: str, run: str) -> dict[str, Any]:
         """What the run's last task returned."""

@@ -13,7 +13,7 @@ from tests.dags.local_airflow import LocalAirflow
 from tests.wire.cohere_server import CohereServer
 from tests.wire.openai_server import OpenAIServer
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow services")]
 
 OPENAI_KEY, COHERE_KEY = "sk-services-0123456789abcdef", "co-services-0123456789abcdef"
 SERVICES = ("hashing", "sentence_transformers", "openai", "cohere")

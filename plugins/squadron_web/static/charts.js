@@ -1,6 +1,6 @@
 // Charts: one line, or one row of bars, with a readout that follows pointer, finger and arrow keys.
 
-import { el, shortDay } from "./elements.js";
+import { dayKey, el, shortDay, shortTime } from "./elements.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 190;
@@ -45,6 +45,7 @@ function draw(holder, points, ticks, format, summary, paint) {
   const readout = el("p", { class: "readout", "aria-live": "polite" });
   const svg = shape("svg", { role: "img", tabindex: "0", "aria-label": `${summary}. Arrow keys go from one to the next.` });
   const first = points[0].time, last = points.at(-1).time;
+  const tickText = last > first && dayKey(first) === dayKey(last) ? shortTime : shortDay;
   let chosen = points.length - 1;
   let x = () => 0;
 
@@ -63,7 +64,7 @@ function draw(holder, points, ticks, format, summary, paint) {
       svg.append(shape("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick), class: "grid" }));
       svg.append(words(MARGIN.left - 8, y(tick) + 4, "end", format(tick)));
     }
-    for (const [at, anchor] of dateTicks(points, x, inner)) svg.append(words(x(at), HEIGHT - 6, anchor, shortDay(points[at].time)));
+    for (const [at, anchor] of dateTicks(points, x, inner)) svg.append(words(x(at), HEIGHT - 6, anchor, tickText(points[at].time)));
     paint(svg, x, y, inner);
     const cursor = shape("line", { y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom, class: "cursor" });
     const mark = shape("circle", { r: 4.5, class: "mark" });

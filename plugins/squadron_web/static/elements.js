@@ -44,9 +44,11 @@ const zone = { timeZone: airflowTimeZone() };
 const moment = new Intl.DateTimeFormat("en-GB", { ...zone, day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const dated = new Intl.DateTimeFormat("en-GB", { ...zone, day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
 const dayOnly = new Intl.DateTimeFormat("en-GB", { ...zone, day: "numeric", month: "short" });
+const timeOnly = new Intl.DateTimeFormat("en-GB", { ...zone, hour: "2-digit", minute: "2-digit" });
 const sortable = new Intl.DateTimeFormat("en-CA", zone);
 export const shortDate = (date) => moment.format(new Date(date));
 export const shortDay = (date) => dayOnly.format(new Date(date));
+export const shortTime = (date) => timeOnly.format(new Date(date));
 export const dayKey = (date) => sortable.format(new Date(date));
 
 export function when(date) {

@@ -1,0 +1,57 @@
+"""Run alerts: what is called when a run of an ingest DAG has failed, or is not done by its deadline.
+
+The Airflow Variable `failure_alert` names the callable, e.g. `run_alerts.post`, or a notifier in a module of yours. It
+is called with a context: of a failed run with `reason`, of a missed deadline with `deadline`. Where no Variable names
+one, the log alone says it. The triggerer imports this file by its stem, and so does the dag-processor: these two call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from copy import copy
+from importlib import import_module
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "failure_alert"
+CONNECTION = "run_alerts"
+
+
+def failed(context: Any) -> None:
+    """A run has failed: the DAG's `on_failure_callback`."""
+    log.error("%s", text(context))
+    _call_named({**context})
+
+
+async def missed(context: Any) -> None:
+    """A run is not done by its deadline: the callback of the DAG's DeadlineAlert."""
+    log.error("%s", text(context))
+    await asyncio.to_thread(_call_named, {**context})
+
+
+def text(context: Any) -> str:
+    """The alert as a sentence."""
+    run = context.get("dag_run") or {}
+    found = run.get if isinstance(run, dict) else lambda name: getattr(run, name, None)
+    dag_id = found("dag_id") or getattr(context.get("dag"), "dag_id", None)
+    run_id = found("dag_run_id") or found("run_id") or context.get("run_id")
+    if deadline := context.get("deadline"):
+        return f"{dag_id}: {run_id} is not done by its deadline, {deadline['deadline_time']}"
+    return f"{dag_id}: {run_id} has failed: {context.get('reason')}"
+
+
+def post(context: Any) -> None:
+    """Post `{"text": ...}` to a webhook, whose address is the password of the Connection `run_alerts`."""
+    from budget_alerts import send
+
+    send(CONNECTION, text(context))
+
+
+def _call_named(context: dict[str, Any]) -> None:
+    from airflow.sdk import Variable
+
+    if path := Variable.get(VARIABLE, default=None):
+        module, _, name = path.strip().rpartition(".")
+        copy(getattr(import_module(module), name))(context)  # a notifier fills its templates in, once
