@@ -57,8 +57,8 @@ class Pools:
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
-        """A part of Airflow starts."""
-        if created := create_missing():
+        """A part of Airflow starts. A task that starts may not ask the database: the scheduler has seen to it."""
+        if type(component).__name__ != "TaskRunnerMarker" and (created := create_missing()):
             log.warning("pools created, as config/pools.json says: %s", ", ".join(created))
 
     @hookimpl

@@ -104,6 +104,10 @@ class LocalAirflow:
         """Set an Airflow Connection with a secret as an administrator does."""
         run_airflow(self._environment, "connections", "add", name, f"--conn-type={kind}", f"--conn-password={password}")
 
+    def log_of_part(self, part: str) -> str:
+        """What a part has logged so far."""
+        return (self._logs / f"{part}.log").read_text()
+
     def task_logs(self) -> str:
         """All that the tasks have logged so far, in all files."""
         folder = Path(self._environment["AIRFLOW_HOME"], "logs")

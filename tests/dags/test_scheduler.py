@@ -88,6 +88,9 @@ def test_a_run_that_wants_approval_waits_for_it_and_tells_of_the_change(
     path = f"dags/vector_ingest/dagRuns/{run}/taskInstances"
     asked = airflow.get(f"{path}/approve/-1/hitlDetails")
 
+    # An answer that comes before the scheduler knows that the worker is free is taken for a task that was lost.
+    heard = f"state success for task instance TaskInstanceKey(dag_id='vector_ingest', task_id='approve', run_id='{run}'"
+    airflow.wait_for(lambda: heard in airflow.log_of_part("scheduler"), "the scheduler to know")
     airflow.patch(f"{path}/approve/-1/hitlDetails", {"chosen_options": ["Approve"]})
     state = airflow.end_of_run("vector_ingest", run)
 
