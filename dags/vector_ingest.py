@@ -202,7 +202,7 @@ def _tasks(collection: str, pool: str) -> None:
         promotion = steps.promote(known, made, measured)
         shards = sum((outcomes.Ingested(**shard) for shard in (ingested or [])[:]), outcomes.Ingested())
         done = report.run_report(made, shards, outcomes.Finished(**finished), measured, promotion)
-        _tell_of_changes(done, get_current_context())
+        _tell_of_changes(done, get_current_context(), AssetAlias(f"vector_index_{collection}"))
         record_promotion(known, done)
         send(made.collection, "promote", vars(promotion))
         return done
@@ -226,21 +226,15 @@ def _tasks(collection: str, pool: str) -> None:
     finished >> evaluation >> approval >> promote(settings, planned, ingested, finished, evaluation)
 
 
-def _tell_of_changes(report: dict[str, Any], context: Any) -> None:
-    """An asset event where readers see something new, so that other DAGs can be scheduled on it."""
+def _tell_of_changes(report: dict[str, Any], context: Any, alias: AssetAlias) -> None:
+    """An event of the alias where readers see something new, so that other DAGs can be scheduled on it."""
     counts = report["counts"]
     if report["live"] != report["generation"] or not (report["promoted"] or counts["written"] or counts["deleted"]):
         return
-    store, collection = (
-        Settings.model_validate_json(context["ti"].xcom_pull(task_ids="resolve")).store.name,
-        report["collection"],
-    )
+    store = Settings.model_validate_json(context["ti"].xcom_pull(task_ids="resolve")).store.name
+    index = Asset(name=f"{report['collection']} in {store}", uri=collection_uri(store, report["collection"]))
     facts = {name: report[name] for name in ("run_id", "generation", "metrics", "vector_space", "cost")}
-    rows = counts["passages"]
-    alias = AssetAlias(f"vector_index_{collection}")
-    context["outlet_events"][alias].add(
-        Asset(name=f"{collection} in {store}", uri=collection_uri(store, collection)), extra=facts | {"rows": rows}
-    )
+    context["outlet_events"][alias].add(index, extra=facts | {"rows": counts["passages"]})
 
 
 def _budget_alert(facts: dict[str, Any]) -> None:
