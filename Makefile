@@ -29,7 +29,7 @@ local_settings := --set store.weaviate.uri=http://127.0.0.1:8081 --set store.wea
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install ingest search airflow test lint lock audit clean
+.PHONY: help install ingest search airflow test test-all lint lock audit clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -48,7 +48,10 @@ search: $(INSTALLED) ## Ask the live generation: make search Q="your question"
 airflow: $(INSTALLED) ## Start a local Airflow with its UI and the DAG; Ctrl-C stops it (PORT=8080)
 	@BIN=$(BIN) PORT=$(PORT) sh .ci/airflow
 
-test: $(INSTALLED) ## Run all tests
+test: $(INSTALLED) ## Run the tests, but for those that take minutes each
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-all: $(INSTALLED) ## Run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(INSTALLED) ## Check style and types

@@ -8,7 +8,7 @@ import pytest
 from tests.dags.local_airflow import LocalAirflow
 from tests.wire.openai_batch_server import OpenAIBatchServer
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow services")]
+pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.xdist_group("airflow services")]
 
 KEY = "sk-airflow-batch-0123456789abcdef"
 

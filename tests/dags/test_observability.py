@@ -13,7 +13,7 @@ from tests.wire.telemetry_collector import TelemetryCollector
 
 pytest.importorskip("airflow.providers.openlineage")
 pytest.importorskip("statsd")
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow services")]
+pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.xdist_group("airflow services")]
 
 
 @dataclass

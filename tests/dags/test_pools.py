@@ -14,7 +14,7 @@ import pytest
 from pipelines.registry import EMBEDDINGS
 from tests.dags.local_airflow import ROOT, LocalAirflow
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.xdist_group("airflow")]
 
 CALLBACKS = """
 from pathlib import Path

@@ -21,7 +21,7 @@ from tests.faults.hostile import hostile_rows
 from tests.runs import numbered, stored_rows, write_corpus
 from tests.wire.openai_server import OpenAIServer
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow services")]
+pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.xdist_group("airflow services")]
 
 KEY = "sk-killed-0123456789abcdef"
 TEXTS_PER_REQUEST = 4
