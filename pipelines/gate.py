@@ -26,8 +26,8 @@ ROWS_CHECKED = 256
 
 
 def unsound_rows(graph: Graph, plan: Plan) -> list[str]:
-    """What is wrong with the rows that this run wrote, by a sample of them read back: gone, not finite, not of
-    length 1. Passages in quarantine are not there, and are not missed: rows were counted before.
+    """What is wrong with the rows that this run wrote, by a sample of them read back: not finite, not of length
+    1. Passages in quarantine are not there, and are not missed: rows were counted before.
     """
     ids: list[str] = []
     for shard in plan.shards:

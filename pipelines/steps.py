@@ -49,9 +49,9 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
     space = vector_space(settings)
     generation = f"{settings.collection}_{fingerprint(space)[:8]}"
     existing, live = read_catalog(graph)
-    stored = graph.value("stored_documents", stored_ids=_ids_of(graph, generation if generation in existing else None))
+    ids, version = _held(graph, generation if generation in existing else None)
+    stored = graph.value("stored_documents", stored_ids=ids)
     folder = staging.run_folder(settings.ingest.staging, settings.collection, run_id)
-    version = _version_of(graph, generation if generation in existing else None)
     found = quarantine.Findings(settings, run_id, "rows")
     corpus = Corpus(settings, graph, stored, found)
     writer = None if dry_run else ShardWriter(folder, settings.ingest.shard_passages)
@@ -73,11 +73,12 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
         if writer:
             staging.write_table(f"{folder}/expired.parquet", pa.table({"id": expired}))
             staging.write_table(f"{folder}/questions.parquet", corpus.asked()[1])
-            if "created_at" not in existing.get(generation, {}):
+            about = existing.get(generation, {})
+            if "created_at" not in about:
                 create_generation(graph, settings, generation, space, probes)
             elif shards or len(expired):
                 # From here on neither index nor figures are those of the rows, until they are made anew.
-                describe(graph, generation, index=None, questions_digest=None)
+                describe(graph, generation, index=None, questions_digest=None, probes=about.get("probes", probes))
     except BaseException:
         if writer:
             staging.remove(folder)
@@ -210,17 +211,9 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
     )
 
 
-def _version_of(graph: Graph, generation: str | None) -> int | None:
+def _held(graph: Graph, generation: str | None) -> tuple[Any, int | None]:
+    """The ids in a generation, and the version it is at; nothing while there is no generation."""
     if generation is None:
-        return None
-    version: int | None = graph.value(
-        "version", collection=graph.value("collection", generation=generation, metadata_columns=())
-    )
-    return version
-
-
-def _ids_of(graph: Graph, generation: str | None) -> Any:
-    if generation is None:
-        return []
+        return [], None
     collection = graph.value("collection", generation=generation, metadata_columns=())
-    return graph.value("stored_ids", collection=collection)
+    return graph.value("stored_ids", collection=collection), graph.value("version", collection=collection)

@@ -92,3 +92,18 @@ def test_the_local_model_is_checked_when_there_is_something_to_embed(settings_wi
     write_corpus(tmp_path / "corpus.jsonl", numbered(*range(6)))
     with pytest.raises(GuardError, match=r"cosine -1\.0000"):
         ingest(settings)
+
+
+def test_a_generation_that_remembers_nothing_yet_remembers_from_its_next_change_on(
+    settings_with: Changed, tmp_path: Path
+) -> None:
+    settings = settings_with(**write_corpus(tmp_path / "corpus.jsonl", numbered(*range(5))))
+    ingest(settings)
+    about = generations(settings)[0]
+    forgetful = {name: fact for name, fact in about.items() if name not in ("probes", "generation", "live")}
+    shared_graph(settings).value("described", generation=about["generation"], description=forgetful)
+    write_corpus(tmp_path / "corpus.jsonl", numbered(*range(6)))
+
+    ingest(settings)
+
+    assert generations(settings)[0]["probes"] == about["probes"]
