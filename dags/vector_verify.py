@@ -37,7 +37,9 @@ log = logging.getLogger("pipelines.dag")
             description="The collection to verify. Empty: all that have a file in config/.",
         ),
         "repair": Param(False, type="boolean", title="repair", description="Write and delete what is needed."),
-        "vectors": Param(500, type="integer", minimum=0, title="vectors", description="How many are made anew."),
+        "vectors": Param(
+            None, type=["null", "integer"], minimum=0, title="vectors", description="How many are made anew."
+        ),
     },
     default_args={"owner": "squadron", "retries": 1, "retry_delay": timedelta(minutes=5)},
 )

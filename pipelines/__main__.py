@@ -90,7 +90,7 @@ def evaluate(assignments: Assignments = None, as_json: AsJson = False) -> None:
 @app.command()
 def verify(
     repair: Annotated[bool, typer.Option("--repair", help="Write and delete what is needed.")] = False,
-    vectors: Annotated[int, typer.Option(min=0, help="How many vectors are made anew and compared.")] = 500,
+    vectors: Annotated[int | None, typer.Option(min=0, help="How many vectors are made anew and compared.")] = None,
     assignments: Assignments = None,
     as_json: AsJson = False,
 ) -> None:

@@ -32,13 +32,14 @@ log = logging.getLogger(__name__)
 LEAST_COSINE = 0.99
 """Of a stored vector to the one that the model gives now, which another machine may round otherwise."""
 EXAMPLES = 5
+VECTORS_CHECKED = 500
 
 
-def verify(settings: Settings, repair: bool = False, vectors: int = 500) -> dict[str, Any]:
+def verify(settings: Settings, repair: bool = False, vectors: int | None = None) -> dict[str, Any]:
     """Compare the live generation with the corpus; with `repair`, write and delete what is needed to make them equal.
 
-    All ids and columns are compared; vectors are made anew, past the cache, for about so many passages, others each
-    time. Returns `sound`, `counts` (documents, passages, missing, extra, altered, vectors_checked, written,
+    All ids and columns are compared; vectors are made anew, past the cache, for about so many passages (500), others
+    each time. Returns `sound`, `counts` (documents, passages, missing, extra, altered, vectors_checked, written,
     deleted), `examples` of ids, and how far each other generation is from the corpus. Raises what an ingest raises
     for a corpus that cannot be read, is empty, or lacks more documents than `guard.max_deleted_fraction` allows.
     """
@@ -47,7 +48,9 @@ def verify(settings: Settings, repair: bool = False, vectors: int = 500) -> dict
     collection = graph.value("collection", generation=live)
     stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
     corpus = Corpus(settings, graph, graph.value("stored_documents", stored_ids=[]))
-    comparison = _Comparison(settings, graph, collection, stored.ids, vectors, repair)
+    comparison = _Comparison(
+        settings, graph, collection, stored.ids, VECTORS_CHECKED if vectors is None else vectors, repair
+    )
     for passages in _passages(corpus, graph):
         comparison.add(passages)
     corpus.check(None)
