@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from copy import copy
 from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
@@ -24,13 +22,12 @@ from airflow.sdk import (
     RetryAction,
     RetryDecision,
     RetryRule,
-    Variable,
     get_current_context,
     task,
 )
 from airflow.sdk.bases.decorator import task_decorator_factory
 from airflow.sdk.exceptions import TaskDeferred
-from run_alerts import failed  # of plugins/
+from run_alerts import call_named, failed  # of plugins/
 from run_lineage import lineage_task, record_build, record_promotion
 from run_metrics import send, send_queue_depth, send_shards_left
 from run_settings import given_params, pool_of, prepared, resolved_settings, scheduled, sound_collections
@@ -243,10 +240,7 @@ def _budget_alert(facts: dict[str, Any]) -> None:
     A callback that fails is logged, as Airflow does: what is paid for is to be ingested all the same.
     """
     try:
-        if path := Variable.get("budget_alert", default=None):
-            module, _, name = path.strip().rpartition(".")
-            callback = copy(getattr(import_module(module), name))  # a notifier fills its templates in, once
-            callback({**get_current_context(), "budget": facts})
+        call_named("budget_alert", {**get_current_context(), "budget": facts})
     except Exception:
         log.exception("the callback that Variable 'budget_alert' names failed")
 

@@ -22,13 +22,13 @@ CONNECTION = "run_alerts"
 def failed(context: Any) -> None:
     """A run has failed: the DAG's `on_failure_callback`."""
     log.error("%s", text(context))
-    _call_named({**context})
+    call_named(VARIABLE, {**context})
 
 
 async def missed(context: Any) -> None:
     """A run is not done by its deadline: the callback of the DAG's DeadlineAlert."""
     log.error("%s", text(context))
-    await asyncio.to_thread(_call_named, {**context})
+    await asyncio.to_thread(call_named, VARIABLE, {**context})
 
 
 def text(context: Any) -> str:
@@ -49,9 +49,10 @@ def post(context: Any) -> None:
     send(CONNECTION, text(context))
 
 
-def _call_named(context: dict[str, Any]) -> None:
+def call_named(variable: str, context: dict[str, Any]) -> None:
+    """Call what an Airflow Variable names, if there is one, as callbacks of tasks are called."""
     from airflow.sdk import Variable
 
-    if path := Variable.get(VARIABLE, default=None):
+    if path := Variable.get(variable, default=None):
         module, _, name = path.strip().rpartition(".")
         copy(getattr(import_module(module), name))(context)  # a notifier fills its templates in, once
