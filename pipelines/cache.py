@@ -1,8 +1,8 @@
 """Cache: vectors by vector space and text, so that no text is embedded twice.
 
 A folder or an object store that all workers share. Each batch of new vectors is one file that is never changed:
-writers cannot meet, and one that is killed leaves nothing but a file that no reader looks at. Every row bears a
-digest of its vector; a row or a file that was damaged is a miss, not a wrong vector.
+writers cannot meet, and one that is killed leaves nothing but a file that no reader looks at, and that a later run
+removes. Every row bears a digest of its vector; a row or a file that was damaged is a miss, not a wrong vector.
 """
 
 import logging
@@ -26,15 +26,19 @@ from pipelines.embeddings.remote_model import Answered
 from pipelines.embeddings.retrying import RefusedTextsError
 from pipelines.errors import StoreError
 from pipelines.graph import Graph
-from pipelines.leftovers import changed_at
+from pipelines.leftovers import ABANDONED_DAYS, changed_at
 from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
 
 TEXT_BYTES, CHECK_BYTES = 16, 8
 FILES_HELD = 8
+PART = ".part"
+"""The end of the name of a file that is being written."""
+CUTS_ENDING = ".cuts"
+"""The end of the name of a file of `cut_cache`."""
 _DAY_SECONDS = 86_400
-_BROKEN = (OSError, pa.ArrowInvalid, KeyError)
+BROKEN = (OSError, pa.ArrowInvalid, KeyError)
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class EmbeddingCache:
     @cached_property
     def _index(self) -> "_Index":
         """Which texts there are vectors for, read when it is first asked: a run without changes never does."""
-        files = self._listed()
+        files = listed(self._filesystem, self._folder, ".parquet")
         keys = [self._read_keys(file) for file in files]
         if not files:
             return _Index([], np.empty(0, f"S{TEXT_BYTES}"), np.empty((0, 2), np.int64))
@@ -107,15 +111,7 @@ class EmbeddingCache:
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
             }
         )
-        target = f"{self._folder}/{uuid.uuid4().hex}.parquet"
-        try:
-            self._filesystem.makedirs(self._folder, exist_ok=True)
-            with self._filesystem.open(target + ".part", "wb") as file:
-                pyarrow.parquet.write_table(table, file, compression="none", use_dictionary=False)
-            self._filesystem.mv(target + ".part", target)
-        except OSError as error:
-            raise _unwritable(target, "written", error) from error
-        return target
+        return keep_file(self._filesystem, f"{self._folder}/{uuid.uuid4().hex}.parquet", table)
 
     def remove(self, files: Sequence[str]) -> None:
         """Remove files; one that cannot be removed does no harm."""
@@ -129,22 +125,13 @@ class EmbeddingCache:
         positions = np.minimum(np.searchsorted(self._index.keys, wanted), len(self._index.keys) - 1)
         return positions, self._index.keys[positions] == wanted
 
-    def _listed(self) -> list[str]:
-        try:
-            names = self._filesystem.ls(self._folder, detail=False)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StoreError(f"cache.path: {self._folder} cannot be read: {error.strerror or error}") from error
-        return sorted(name for name in names if name.endswith(".parquet"))
-
     def _read_keys(self, file: str) -> np.ndarray:
         try:
             with self._filesystem.open(file, "rb") as opened:
                 keys = pyarrow.parquet.read_table(opened, columns=["text"])["text"]
         except FileNotFoundError:  # since it was listed: old, or a piece of a batch that is in one file by now
             return np.empty(0, f"S{TEXT_BYTES}")
-        except _BROKEN as error:
+        except BROKEN as error:
             log.warning("the cache file %s cannot be read and is passed over: %s", file, error)
             return np.empty(0, f"S{TEXT_BYTES}")
         return np.frombuffer(b"".join(keys.to_pylist()), f"S{TEXT_BYTES}")
@@ -162,7 +149,7 @@ class EmbeddingCache:
             vectors = flat.reshape(table.num_rows, dimension).copy()
             checks = table["check"].to_pylist()
             damaged = np.array([_check(v) != c for v, c in zip(vectors, checks, strict=True)], bool)
-        except (*_BROKEN, ValueError) as error:
+        except (*BROKEN, ValueError) as error:
             log.warning("the cache file %s cannot be read and is passed over: %s", file, error)
             rows = int((self._index.places[:, 0] == number).sum())
             vectors, damaged = np.zeros((rows, dimension), np.float32), np.ones(rows, bool)
@@ -215,13 +202,36 @@ def cached_vectors(graph: Graph, cache: EmbeddingCache | None, node: str, texts:
     return vectors, len(texts) - len(missing)
 
 
+def keep_file(filesystem: Any, target: str, table: pa.Table) -> str:
+    """Write a table as parquet, with checksums; a reader sees all of it or nothing. Returns its name."""
+    try:
+        filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
+        with filesystem.open(target + PART, "wb") as file:
+            pyarrow.parquet.write_table(table, file, compression="none", use_dictionary=False, write_page_checksum=True)
+        filesystem.mv(target + PART, target)
+    except OSError as error:
+        raise _unwritable(target, "written", error) from error
+    return target
+
+
+def listed(filesystem: Any, folder: str, ending: str) -> list[str]:
+    """The files of a folder whose names end so; none where there is no folder."""
+    try:
+        names = filesystem.ls(folder, detail=False)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"cache.path: {folder} cannot be read: {error.strerror or error}") from error
+    return sorted(name for name in names if name.endswith(ending))
+
+
 def cache_size(path: str) -> dict[str, Any]:
     """How much the cache holds: vector spaces, files, bytes, and the age of the oldest file in days."""
     files = _all_files(path)
     ages = [time.time() - info["mtime"] for info in files.values() if "mtime" in info]
     return {
         "path": path,
-        "spaces": len({name.rsplit("/", 2)[-2] for name in files}),
+        "spaces": len({name.rsplit("/", 2)[-2] for name in files if not name.endswith(CUTS_ENDING)}),
         "files": len(files),
         "bytes": sum(info["size"] for info in files.values()),
         "oldest_days": round(max(ages) / _DAY_SECONDS, 1) if ages else None,
@@ -243,6 +253,21 @@ def evict(path: str, max_age_days: float) -> int:
     return len(old)
 
 
+def sweep(path: str) -> int:
+    """Remove what killed writers have left, unless it may be somebody's who writes now; the number of files."""
+    filesystem, _ = fsspec.core.url_to_fs(path)
+    limit, swept = time.time() - ABANDONED_DAYS * _DAY_SECONDS, 0
+    try:
+        parts = {name: info for name, info in _all_files(path).items() if name.endswith(PART)}
+        for name in (name for name, info in parts.items() if info.get("mtime", limit) < limit):
+            with suppress(FileNotFoundError):  # somebody else removed it
+                filesystem.rm_file(name)
+                swept += 1
+    except OSError as error:
+        log.warning("what killed runs left in the cache %s cannot be removed: %s", path, error)
+    return swept
+
+
 def _all_files(path: str) -> dict[str, dict[str, Any]]:
     filesystem, root = fsspec.core.url_to_fs(path)
     if not filesystem.exists(root):
@@ -251,7 +276,7 @@ def _all_files(path: str) -> dict[str, dict[str, Any]]:
     for info in found.values():
         if (changed := changed_at(info)) is not None:
             info["mtime"] = changed
-    return {name: info for name, info in found.items() if name.endswith((".parquet", ".part"))}
+    return {name: info for name, info in found.items() if name.endswith((".parquet", CUTS_ENDING, PART))}
 
 
 def _unwritable(path: str, wanted: str, error: OSError) -> StoreError:

@@ -67,11 +67,11 @@ def read_catalog(graph: Graph) -> tuple[dict[str, dict[str, Any]], str | None]:
     return found["generations"], pointer and pointer["generation"]
 
 
-def opened(graph: Graph, generation: str, about: dict[str, Any]) -> Any:
-    """A generation that may be of another vector space than today's; `about` describes it."""
-    space = (
-        {"dimension": about["dimension"], "metric": about["settings"]["store"]["metric"]} if "settings" in about else {}
-    )
+def opened(graph: Graph, generation: str, about: dict[str, Any] | None = None) -> Any:
+    """A generation that exists. Where it may be of another vector space than today's, `about` describes it."""
+    space = {}
+    if about and "settings" in about:
+        space = {"dimension": about["dimension"], "metric": about["settings"]["store"]["metric"]}
     return graph.value("collection", generation=generation, metadata_columns=(), **space)
 
 
@@ -123,35 +123,70 @@ def promote_generation(settings: Settings, generation: str) -> Promotion:
         )
     if generation == live:
         return Promotion(live, None, False, "it is live already", [], 0.0)
+    lead_on(graph, live, generation)
     pointer = graph.value("promoted", generation=generation, expected_live=live)
     describe(graph, generation, rolled_back_at=None)
     return Promotion(generation, pointer["previous"], True, None, [], 0.0)
 
 
-def rollback(settings: Settings) -> Promotion:
-    """Make the predecessor live again. The generation left is not promoted by later runs, only by hand."""
+def lead_on(graph: Graph, live: str | None, generation: str) -> None:
+    """Note, before the generation is promoted, what a rollback of it is to return to."""
+    existing, _ = read_catalog(graph)
+    if existing.get(live or "", {}).get("rolled_back_at"):  # by a rollback that was killed before it moved anything
+        describe(graph, live, rolled_back_at=None)
+    describe(graph, generation, predecessor=live)
+
+
+def live_pointer(settings: Settings) -> dict[str, str | None]:
+    """`generation`, which is live, and `previous`, to which a rollback returns; None where there is none."""
     graph = shared_graph(settings)
     existing, live = read_catalog(graph)
-    pointer = graph.value("live_generation")
-    if not pointer or not pointer["previous"]:
+    before = _predecessor(existing, graph.value("live_generation"))
+    there = before in existing and not existing[before].get("rolled_back_at")
+    return {"generation": live, "previous": before if there else None}
+
+
+def rollback(settings: Settings) -> Promotion:
+    """Make the generation live again that was live when the present one was promoted; once more, the one before it.
+
+    A generation that was left so is neither returned to nor promoted by later runs, only by hand.
+    """
+    graph = shared_graph(settings)
+    existing, live = read_catalog(graph)
+    before = _predecessor(existing, graph.value("live_generation"))
+    if not before:
         raise StoreError(f"collection {settings.collection!r} has no earlier generation to return to")
-    if pointer["previous"] not in existing:
-        raise StoreError(f"{pointer['previous']!r}, which was live before {live!r}, was dropped since")
+    if before not in existing:
+        raise StoreError(
+            f"{before!r}, which was live before {live!r}, was dropped since (retention.generations = "
+            f"{settings.retention.generations}): {live!r} stays live"
+        )
+    if left := existing[before].get("rolled_back_at"):
+        raise StoreError(
+            f"collection {settings.collection!r} has no earlier generation to return to: {before!r} was rolled back at "
+            f"{left}, and {live!r} stays live. `promote {before}` makes it live again"
+        )
     describe(graph, live, rolled_back_at=now())  # first: killed after the move, a later run would move it back
     try:
-        moved = graph.value("promoted", generation=pointer["previous"], expected_live=live)
+        moved = graph.value("promoted", generation=before, expected_live=live)
     except StaleLiveError:
         describe(graph, live, rolled_back_at=None)
         raise
-    describe(graph, moved["generation"], rolled_back_at=None)
     return Promotion(moved["generation"], live, True, None, [], 0.0)
 
 
+def _predecessor(existing: dict[str, dict[str, Any]], pointer: dict[str, Any] | None) -> str | None:
+    """What was live when the live generation was promoted; the pointer itself knows only what was live last."""
+    if not pointer:
+        return None
+    return existing.get(pointer["generation"], {}).get("predecessor") or pointer["previous"]
+
+
 def collect_generations(graph: Graph, settings: Settings) -> list[str]:
-    """Drop the oldest generations beyond retention, never the live one nor its predecessor."""
+    """Drop the oldest generations beyond retention, never the live one nor what a rollback returns to."""
     existing, _ = read_catalog(graph)
     pointer = graph.value("live_generation")
-    wanted = {pointer["generation"], pointer["previous"]}
+    wanted = {pointer["generation"], pointer["previous"], _predecessor(existing, pointer)}
     newest = sorted(existing, key=lambda name: existing[name].get("created_at") or "", reverse=True)
     for name in newest:
         if len(wanted & existing.keys()) >= settings.retention.generations:

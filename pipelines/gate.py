@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import staging
-from pipelines.catalog import describe
+from pipelines.catalog import describe, opened
 from pipelines.dataflow.records import VECTOR_COLUMN
 from pipelines.errors import GateError, SquadronError
 from pipelines.graph import Graph
@@ -36,8 +36,8 @@ def unsound_rows(graph: Graph, plan: Plan) -> list[str]:
         ids += column.take(np.linspace(0, len(column) - 1, min(share, len(column))).astype(np.int64)).to_pylist()
     if not ids:
         return []
-    collection = graph.value("collection", generation=plan.generation, metadata_columns=())
-    rows = graph.value("stored_rows", collection=collection, wanted_ids=pa.array(ids, pa.string()))
+    wanted = pa.array(ids, pa.string())
+    rows = graph.value("stored_rows", collection=opened(graph, plan.generation), wanted_ids=wanted)
     vectors = np.array(rows[VECTOR_COLUMN].to_pylist(), np.float32).reshape(rows.num_rows, -1)
     lengths = np.linalg.norm(vectors, axis=1)
     wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-2))
@@ -94,7 +94,6 @@ def _answer(graph: Graph, plan: Plan) -> str:
         return f"{plan.generation} is kept for inspection, {plan.live or 'nothing'} stays live"
     if plan.version is None or not (plan.to_embed or plan.deleted):
         return f"{plan.generation} is live as it is, for it keeps no earlier version. `rollback` leaves it"
-    collection = graph.value("collection", generation=plan.generation, metadata_columns=())
-    rows = graph.value("restored", collection=collection, earlier_version=plan.version)
+    rows = graph.value("restored", collection=opened(graph, plan.generation), earlier_version=plan.version)
     describe(graph, plan.generation, rows=rows, questions_digest=None)
     return f"{plan.generation} holds again the {rows} rows from before this run"

@@ -15,7 +15,7 @@ logging.getLogger("hamilton").setLevel(logging.CRITICAL)
 
 from hamilton import driver  # noqa: E402
 
-from pipelines.dataflow import changes, documents, evaluation, passages, records  # noqa: E402
+from pipelines.dataflow import changes, cuts, documents, evaluation, passages, records  # noqa: E402
 from pipelines.errors import SettingsError  # noqa: E402
 from pipelines.registry import load  # noqa: E402
 from pipelines.settings import Settings  # noqa: E402
@@ -79,6 +79,7 @@ def build_driver(settings: Settings) -> driver.Driver:
         .with_modules(
             documents,
             changes,
+            cuts,
             passages,
             load("embeddings", settings.embedding.service),
             records,

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.cache import EmbeddingCache, cached_vectors
-from pipelines.catalog import fingerprint, read_catalog, shared_graph, vector_space
+from pipelines.catalog import fingerprint, opened, read_catalog, shared_graph, vector_space
 from pipelines.dataflow.evaluation import PASSAGES_SEARCHED
 from pipelines.embeddings.retrying import RefusedTextsError
 from pipelines.errors import StoreError
@@ -18,7 +18,7 @@ from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
 
-QUESTIONS_PER_CALL = 256
+QUESTIONS_PER_CALL = 1024
 DEFINES_VECTORS = {
     *("model", "revision", "precision", "dimensions", "dimension", "max_tokens", "tokenizer"),
     *("passage_prompt", "query_prompt", "azure_deployment"),
@@ -35,6 +35,7 @@ def search(
     """
     if not question.strip():
         raise StoreError("the question is empty: say what to search for")
+    shared_graph(settings).begin_model()  # it loads while the catalog is read: nearly always it is the live one's
     graph, generation = live_graph(settings)
     vectors, _ = cached_vectors(graph, None, "query_vectors", [question])
     found = _matches(graph, generation, vectors, top_k, filter or {})
@@ -85,7 +86,7 @@ def measured(
 
 
 def _matches(graph: Graph, generation: str, vectors: np.ndarray, top_k: int, filter: dict[str, str]) -> pa.Table:
-    collection = graph.value("collection", generation=generation, metadata_columns=())
+    collection = opened(graph, generation)
     return graph.value("matches", collection=collection, query_vectors=vectors, top_k=top_k, filter=filter)
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pipelines.catalog import fingerprint, vector_space
 from pipelines.dataflow import passages as node
+from pipelines.dataflow.cuts import cuts
 from pipelines.dataflow.documents import documents, identified_rows
 from pipelines.dataflow.passages import embedding_texts, passage_tokens, passages
 from pipelines.embedding_settings import SentenceTransformersSettings
@@ -60,7 +61,7 @@ def cut(title: str, text: str, limit: int, overlap: int = 0, tokenizer=MINILM, t
         [{"document_id": "doc", "title": title, "text": text}], row_schema(ColumnSettings())
     )
     found = documents(identified_rows(rows))
-    return passages(found, tokenizer, template, limit, overlap).to_pylist()
+    return passages(found, cuts(found, tokenizer, template, limit, overlap), template).to_pylist()
 
 
 def compact(text: str) -> str:
@@ -190,7 +191,8 @@ def test_metadata_goes_to_every_passage():
         row_schema(ColumnSettings(metadata=("author",))),
     )
 
-    found = passages(documents(identified_rows(rows)), WORDS, TITLED, 32, 0)
+    changed = documents(identified_rows(rows))
+    found = passages(changed, cuts(changed, WORDS, TITLED, 32, 0), TITLED)
 
     assert found.column_names == ["id", "document_id", "title", "ordinal", "text", "tokens", "author"]
     authors = {(row["document_id"], row["author"]) for row in found.to_pylist()}

@@ -28,6 +28,15 @@ def test_vectors_are_those_of_encode_in_the_order_given() -> None:
     assert np.abs(vectors - expected).max() < 1e-5
 
 
+def test_more_texts_than_become_tokens_at_a_time_keep_their_places() -> None:
+    engine, texts = TorchEngine(BUNDLED, "cpu", "fp32"), [f"{number} x" for number in range(1100)]
+
+    vectors = engine.encode(texts)
+
+    chosen = [0, 1023, 1024, 1099]
+    assert np.abs(vectors[chosen] - engine.encode([texts[row] for row in chosen])).max() < 1e-5
+
+
 def test_bf16_stays_near_fp32_and_the_device_says_which_it_is() -> None:
     exact, rounded = TorchEngine(BUNDLED, "cpu", "auto"), TorchEngine(BUNDLED, "cpu", "bf16")
 

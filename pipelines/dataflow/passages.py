@@ -1,16 +1,14 @@
 """Passages: documents cut to what the model reads, on sentence boundaries where possible."""
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from hamilton.function_modifiers import config
-from semantic_text_splitter import TextSplitter
-from tokenizers import Tokenizer
 
-from pipelines.errors import SettingsError, SourceError
+from pipelines.dataflow.cuts import filled
+from pipelines.errors import SettingsError
 
-MAX_PASSAGES = 0xFFFF
 MIN_TOKENS = 16
-# The splitter's time grows with the square of a text: it is shown this much at once, some ten passages of prose.
-WINDOW_CHARACTERS_PER_TOKEN = 48
 
 
 @config.when(template="title_text_v1")
@@ -40,13 +38,7 @@ def passage_tokens(model_max_tokens: int, max_tokens: int | None) -> int:
     return max_tokens or model_max_tokens
 
 
-def passages(
-    changed_documents: pa.Table,
-    tokenizer: Tokenizer,
-    text_template: str,
-    passage_tokens: int,
-    overlap_tokens: int,
-) -> pa.Table:
+def passages(changed_documents: pa.Table, cuts: pa.Table, text_template: str) -> pa.Table:
     """The passages of the documents, in their order.
 
     Columns: id, document_id, title, ordinal, text, tokens (of the embedded text, special ones included), then
@@ -54,34 +46,24 @@ def passages(
     passages of the document (4). No passage has more than `passage_tokens`; together they hold all the text.
     """
     titles, texts = changed_documents["title"].to_pylist(), changed_documents["text"].to_pylist()
-    counts = _token_counts(tokenizer, [_rendered(text_template, *row) for row in zip(titles, texts, strict=True)])
-    sources, ids, ordinals, pieces, tokens = [], [], [], [], []
-    for row, digest in enumerate(changed_documents["digest"].to_pylist()):
-        fitting = [(texts[row], counts[row])]
-        if counts[row] > passage_tokens:
-            titles[row], fitting = _cut(
-                tokenizer, text_template, titles[row], texts[row], passage_tokens, overlap_tokens
-            )
-        if len(fitting) > MAX_PASSAGES:
-            raise SourceError(
-                f"document {changed_documents['document_id'][row]} makes {len(fitting)} passages, at most "
-                f"{MAX_PASSAGES} can be numbered: split the document"
-            )
-        for ordinal, (piece, size) in enumerate(fitting):
-            sources.append(row)
-            ids.append(f"{digest.hex()}{ordinal:04x}{len(fitting):04x}")
-            ordinals.append(ordinal)
-            pieces.append(piece)
-            tokens.append(size)
-    table = changed_documents.take(pa.array(sources, pa.int64())).drop_columns(["digest", "text"])
+    for row in np.flatnonzero(~cuts["titled"].to_numpy()):
+        titles[row], texts[row] = "", filled(text_template, titles[row], texts[row])
+    counts = pc.list_value_length(cuts["tokens"]).to_numpy()
+    sources = np.repeat(np.arange(len(counts)), counts)
+    ordinals = np.arange(len(sources)) - np.repeat(np.cumsum(counts) - counts, counts)
+    digests = [digest.hex() for digest in changed_documents["digest"].to_pylist()]
+    starts, ends, tokens = (pc.list_flatten(cuts[name]).combine_chunks() for name in ("starts", "ends", "tokens"))
+    places = zip(sources.tolist(), starts.to_pylist(), ends.to_pylist(), strict=True)
+    numbers = zip(sources.tolist(), ordinals.tolist(), strict=True)
+    table = changed_documents.take(pa.array(sources)).drop_columns(["digest", "text"])
     return pa.table(
         {
-            "id": pa.array(ids, pa.string()),
+            "id": pa.array([f"{digests[row]}{number:04x}{counts[row]:04x}" for row, number in numbers], pa.string()),
             "document_id": table["document_id"],
             "title": pa.array([titles[row] for row in sources], pa.string()),
             "ordinal": pa.array(ordinals, pa.int32()),
-            "text": pa.array(pieces, pa.string()),
-            "tokens": pa.array(tokens, pa.int32()),
+            "text": pa.array([texts[row][start:end] for row, start, end in places], pa.string()),
+            "tokens": tokens,
         }
         | {name: table[name] for name in table.column_names[2:]}
     )
@@ -90,51 +72,4 @@ def passages(
 def embedding_texts(passages: pa.Table, text_template: str) -> list[str]:
     """What the model reads for each passage: the template, filled."""
     rows = zip(passages["title"].to_pylist(), passages["text"].to_pylist(), strict=True)
-    return [_rendered(text_template, title, text) for title, text in rows]
-
-
-def _rendered(template: str, title: str, text: str) -> str:
-    # Documents are data: the braces of the template are filled, theirs are not looked at.
-    return template.format(title=title, text=text).lstrip("\n")
-
-
-def _token_counts(tokenizer: Tokenizer, texts: list[str]) -> list[int]:
-    return [len(encoding) for encoding in tokenizer.encode_batch_fast(texts)]
-
-
-def _cut(
-    tokenizer: Tokenizer, template: str, title: str, text: str, limit: int, overlap: int
-) -> tuple[str, list[tuple[str, int]]]:
-    """The title and the text's pieces with their token counts.
-
-    A title that takes more than half of a passage is not repeated in each: it becomes the head of the text.
-    """
-    (frame,) = _token_counts(tokenizer, [_rendered(template, title, "")])
-    if frame > limit // 2:
-        text, title = _rendered(template, title, text), ""
-        (frame,) = _token_counts(tokenizer, [_rendered(template, "", "")])
-    # Tokens across a seam may join or split, so a piece can turn out longer than its parts: then try shorter.
-    for share in (1.0, 0.9, 0.75, 0.5):
-        capacity = int((limit - frame) * share)
-        pieces = _pieces(tokenizer, text, capacity, min(overlap, capacity // 2))
-        counts = _token_counts(tokenizer, [_rendered(template, title, piece) for piece in pieces])
-        if max(counts) <= limit:
-            return title, list(zip(pieces, counts, strict=True))
-    raise SourceError(f"a text cannot be cut into passages of {limit} tokens: raise passages.max_tokens")
-
-
-def _pieces(tokenizer: Tokenizer, text: str, capacity: int, overlap: int) -> list[str]:
-    """The text in pieces of at most `capacity` tokens; only white space between two of them is left out."""
-
-    def size(part: str) -> int:
-        return len(tokenizer.encode_batch_fast([part], add_special_tokens=False)[0])
-
-    splitter = TextSplitter.from_callback(size, capacity, overlap=overlap)
-    pieces: list[str] = []
-    start, window = 0, capacity * WINDOW_CHARACTERS_PER_TOKEN
-    while start + window < len(text):
-        found = splitter.chunk_indices(text[start : start + window])
-        # The last piece ends where the window does: it is cut again, together with what follows.
-        pieces += [piece for _, piece in found[:-1] or found]
-        start += found[-1][0] if len(found) > 1 else window
-    return pieces + splitter.chunks(text[start:])
+    return [filled(text_template, title, text) for title, text in rows]

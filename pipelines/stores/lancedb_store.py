@@ -12,23 +12,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from pipelines.connections import located
 from pipelines.dataflow.records import VECTOR_COLUMN, record_schema
 from pipelines.errors import StoreError
 from pipelines.store_settings import LanceDBSettings
 from pipelines.stores import lancedb_tables as tables
-from pipelines.stores.checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other, text_columns
+from pipelines.stores.checks import checked_filter, distinct_records, refuse_other, text_columns
 from pipelines.stores.lancedb_runtime import lancedb
+from pipelines.stores.lancedb_search import DEPTH, index_recall, nearest_rows, vector_indices
 from pipelines.stores.lancedb_tables import Database
 from pipelines.stores.pointer import next_pointer, refuse_live, stale
 
 IDS_PER_CALL = 5_000
-QUERIES_PER_SEARCH = 100
-# Where an index is searched: probes and refinement that keep recall@10 above .99 (benchmarks/scale).
-PROBES, REFINE_FACTOR = 20, 10
 ROWS_PER_PARTITION = 4_096
-DEPTH = 10
 _METRIC = b"squadron.metric"
 
 log = logging.getLogger(__name__)
@@ -36,7 +33,7 @@ log = logging.getLogger(__name__)
 
 def client(store_settings: LanceDBSettings) -> Database:
     """The database, connected if it exists. Raises StoreError, naming the setting, when the place cannot be used."""
-    database = Database(store_settings.uri)
+    database = Database(located(store_settings.uri))
     with tables.reported(f"store.lancedb.uri {store_settings.uri!r} cannot be used"):
         if database.exists():
             database.connection.list_tables(limit=1)
@@ -143,15 +140,15 @@ def index_built(collection: lancedb.table.Table, metric: str, store_settings: La
     """
     rows = row_count(collection)
     with tables.reported(f"the index of {collection.uri} could not be built"):
-        indexed = _vector_indices(collection)
+        indexed = vector_indices(collection)
         if rows >= store_settings.index_min_rows and not indexed:
             config = lancedb.index.IvfSq(distance_type=metric, num_partitions=max(1, rows // ROWS_PER_PARTITION))
             collection.create_index(VECTOR_COLUMN, config=config)
-            indexed = _vector_indices(collection)
+            indexed = vector_indices(collection)
         collection.optimize()
         if indexed:
             collection.wait_for_index(indexed)
-            recall = _index_recall(collection, metric)
+            recall = index_recall(collection, metric)
             if recall >= store_settings.index_min_recall:
                 return f"IVF_SQ over {rows} rows, recall@{DEPTH} {recall:.3f} of exact search"
             log.warning(
@@ -172,18 +169,8 @@ def matches(
     filter: dict[str, str],
 ) -> pa.Table:
     """The nearest rows of each query, as `stores.checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
-    if not len(query_vectors):
-        return MATCH_SCHEMA.empty_table()
     where = tables.equal(checked_filter(filter, text_columns(collection.schema)))
-    parts = []
-    for start in range(0, len(query_vectors), QUERIES_PER_SEARCH):
-        vectors = query_vectors[start : start + QUERIES_PER_SEARCH]
-        search = _nearest(collection, vectors, metric, top_k)
-        search = search.where(where, prefilter=True) if where else search
-        with tables.reported(f"{collection.uri} could not be searched"):
-            found = search.select([*MATCH_SCHEMA.names[2:-1], "_distance"]).to_arrow()
-        parts.append(_matches(found, start, metric))
-    return pa.concat_tables(parts)
+    return nearest_rows(collection, query_vectors, metric, top_k, where)
 
 
 def generations(client: Database, collection_name: str) -> dict[str, dict[str, Any]]:
@@ -233,44 +220,6 @@ def dropped(client: Database, collection_name: str, generation: str) -> str:
         if known:
             client.connection.open_table("_generations").delete(tables.equal({"generation": generation}))
     return generation
-
-
-def _nearest(collection: lancedb.table.Table, vectors: np.ndarray, metric: str, top_k: int) -> Any:
-    search = collection.search(vectors, vector_column_name=VECTOR_COLUMN)
-    search = search.distance_type(metric).refine_factor(REFINE_FACTOR).limit(top_k)
-    # No maximum: rows that a filter leaves may lie in partitions far from the query.
-    return search.minimum_nprobes(PROBES).maximum_nprobes(0)
-
-
-def _index_recall(collection: lancedb.table.Table, metric: str) -> float:
-    """The share of the rows nearest to some stored vectors by exact search that a search by the index finds."""
-    stored = collection.search().select([VECTOR_COLUMN]).limit(QUERIES_PER_SEARCH).to_arrow()[VECTOR_COLUMN]
-    vectors = np.array(stored.to_pylist(), np.float32)
-    indexed, flat = (_nearest(collection, vectors, metric, DEPTH).select(["id", "_distance"]) for _ in range(2))
-    found, exact = (set(_pairs(search.to_arrow())) for search in (indexed, flat.bypass_vector_index()))
-    return len(found & exact) / len(exact)
-
-
-def _pairs(found: pa.Table) -> Iterator[tuple[int, str]]:
-    query = found["query_index"].to_pylist() if "query_index" in found.column_names else [0] * found.num_rows
-    return zip(query, found["id"].to_pylist(), strict=True)
-
-
-def _matches(found: pa.Table, first_query: int, metric: str) -> pa.Table:
-    if "query_index" not in found.column_names:  # LanceDB leaves it out for a single query
-        found = found.append_column("query_index", pa.array(np.zeros(found.num_rows, np.int32)))
-    found = found.sort_by([("query_index", "ascending"), ("_distance", "ascending")])
-    query = found["query_index"].to_numpy()
-    starts = np.searchsorted(query, query, side="left")
-    distance = found["_distance"]
-    score = pc.negate(distance) if metric == "l2" else pc.subtract(pa.scalar(1, pa.float32()), distance)
-    columns = {name: found[name] for name in MATCH_SCHEMA.names[2:-1]}
-    rank = np.arange(len(query)) - starts + 1
-    return pa.table({"query": query + first_query, "rank": rank, **columns, "score": score}).cast(MATCH_SCHEMA)
-
-
-def _vector_indices(table: lancedb.table.Table) -> list[str]:
-    return [index.name for index in table.list_indices() if VECTOR_COLUMN in index.columns]
 
 
 def _description(collection_name: str, generation: str, description: dict[str, Any]) -> dict[str, Any]:

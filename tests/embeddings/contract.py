@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipelines.dataflow.cuts import cuts
 from pipelines.dataflow.passages import embedding_texts, passages
 from pipelines.embeddings.tokenization import token_counts
 from tests.embeddings.subject import Service, numbered
@@ -135,7 +136,8 @@ class EmbeddingContract:
         document = pa.table(
             {"digest": pa.array([b"d" * 12]), "document_id": ["d"], "title": ["River"], "text": ["".join(sentences)]}
         )
-        cut = passages(document, service.value("tokenizer"), "{title}\n{text}", limit, overlap_tokens=8)
+        places = cuts(document, service.value("tokenizer"), "{title}\n{text}", limit, overlap_tokens=8)
+        cut = passages(document, places, "{title}\n{text}")
         assert cut.num_rows > 1
         assert max(cut["tokens"].to_pylist()) <= limit
         vectors = service.passages(embedding_texts(cut, "{title}\n{text}"))

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from pipelines.store_settings import LanceDBSettings
-from pipelines.stores import lancedb_store
+from pipelines.stores import lancedb_search, lancedb_store
+from pipelines.stores.lancedb_search import MANY_QUERIES
 from tests.stores.contract import StoreContract
-from tests.stores.subject import METRICS, Store, Unusable, exact_scores, passage_id, records, vectors, vectors_of
+from tests.stores.subject import METRICS, Store, Unusable, exact_scores, ids, passage_id, records, vectors, vectors_of
 
 
 class TestLanceDB(StoreContract):
@@ -98,7 +99,7 @@ def test_rows_written_after_the_index_are_found_before_and_after_it_takes_them_i
 def test_a_filter_finds_rows_in_partitions_that_a_search_does_not_probe(indexing: Store) -> None:
     """Rows of one language lie opposite to the query, in other partitions of the index than it."""
     blue = indexing.generation(metadata_columns=["lang"])
-    rows = range((lancedb_store.PROBES + 4) * lancedb_store.ROWS_PER_PARTITION)
+    rows = range((lancedb_search.PROBES + 4) * lancedb_store.ROWS_PER_PARTITION)
     values = vectors(rows.stop)
     query = -values[:1]
     opposite = set(np.argsort(values @ query[0])[:5].tolist())
@@ -113,3 +114,16 @@ def test_generations_are_listed_among_more_than_a_thousand_tables(indexing: Stor
         Path(indexing.settings.uri, f"another_{number}.lance").mkdir()
     assert len(lancedb_store.tables.table_names(indexing.client())) == 1102
     assert indexing.generations() == {"squad_0000b10e": {}}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_many_questions_at_once_find_what_each_finds_alone(indexing: Store, metric: str) -> None:
+    blue, questions = indexing.generation(metric=metric), vectors(MANY_QUERIES, seed=9)
+    blue.write(records(range(500)))
+    blue.delete(ids(range(0, 500, 7)))
+    together = blue.search(questions, top_k=5)
+    alone = [blue.search(questions[number : number + 1], top_k=5) for number in range(MANY_QUERIES)]
+    assert together["id"].to_pylist() == [row for found in alone for row in found["id"].to_pylist()]
+    assert together["text"].to_pylist() == [text for found in alone for text in found["text"].to_pylist()]
+    scores = np.concatenate([found["score"].to_numpy() for found in alone])
+    np.testing.assert_allclose(together["score"].to_numpy(), scores, atol=1e-4)
