@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from run_settings import prepared, resolved_settings
+from run_settings import collection_param, prepared, resolved_settings
 
 from pipelines.errors import StoreError
 from pipelines.resolution import DEFAULT_COLLECTION, collections
@@ -29,13 +29,7 @@ log = logging.getLogger("pipelines.dag")
     max_active_runs=1,
     tags=["squadron", "vector store"],
     params={
-        "collection": Param(
-            None,
-            type=["null", "string"],
-            examples=collections(),
-            title="collection",
-            description="The collection to verify. Empty: all that have a file in config/.",
-        ),
+        "collection": collection_param("The collection to verify. Empty: all that have a file in config/.", None),
         "repair": Param(False, type="boolean", title="repair", description="Write and delete what is needed."),
         "vectors": Param(
             None, type=["null", "integer"], minimum=0, title="vectors", description="How many are made anew."
@@ -62,7 +56,7 @@ def vector_verify() -> None:
         report = verifying.verify(settings, params["repair"], params["vectors"])
         log.info("%s", json.dumps(report, indent=2))
         if not (report["sound"] or report["repaired"]):
-            counts = {name: report["counts"][name] for name in ("missing", "extra", "altered")}
+            counts = {name: report["counts"][name] for name in ("missing", "extra", "altered", "held_back")}
             raise StoreError(f"{report['generation']} is not as its corpus is: {counts}. Trigger this with repair")
         return report
 

@@ -8,9 +8,10 @@ import pyarrow.compute as pc
 from pipelines.catalog import fingerprint, opened, read_catalog, shared_graph, vector_space
 from pipelines.dataflow.digests import DIGEST_BYTES, hashed, joined_values
 from pipelines.graph import Graph
-from pipelines.quarantine import listed
+from pipelines.quarantine import NO_TEXT, listed
 from pipelines.registry import load
 from pipelines.settings import Settings
+from pipelines.sources.rows import Unreadable, has_text
 
 DIGEST_DIGITS = 2 * DIGEST_BYTES
 
@@ -19,17 +20,19 @@ def explain(settings: Settings, document_id: str) -> dict[str, Any]:
     """What the corpus and the store know about a document, and what follows from it, in a sentence (`verdict`).
 
     `state` is `stored` (as the corpus has it), `partial`, `stale` (the store holds another version), `quarantined`,
-    `missing`, `expired` (the corpus has it no more), `ambiguous` (the corpus has several versions) or `unknown`.
+    `held` (in the store, and cannot be read in the corpus, or may be what cannot), `missing`, `expired` (the corpus has
+    it no more), `ambiguous` (the corpus has several versions) or `unknown`. `unread` is what cannot be read.
     Reads the corpus up to its end; embeds and changes nothing.
     """
     graph = shared_graph(settings)
     existing, live = read_catalog(graph)
-    cut = [_cut(graph, document) for document in _versions(settings, graph, document_id)]
+    versions, unread, unknown = _versions(settings, graph, document_id)
+    cut = [_cut(graph, document) for document in versions]
     refused = [entry for entry in listed(settings) if entry["document_id"] == document_id]
     target = f"{settings.collection}_{fingerprint(vector_space(settings))[:8]}"
     wanted = cut[0]["id"].to_pylist() if len(cut) == 1 else []
     held = {name: _rows_of(graph, name, document_id, existing[name]) for name in existing}
-    state = _state(wanted, len(cut), held.get(live or "", []), refused)
+    state = _state(wanted, len(cut), held.get(live or "", []), bool(refused), unread or unknown)
     return {
         "collection": settings.collection,
         "document_id": document_id,
@@ -53,6 +56,7 @@ def explain(settings: Settings, document_id: str) -> dict[str, Any]:
             for name, ids in held.items()
         ],
         "quarantine": refused,
+        "unread": [vars(item) for item in unread or unknown],
     }
 
 
@@ -60,17 +64,22 @@ _VERDICTS = {
     "stored": "{document!r} is in {live} as the corpus has it",
     "partial": "some passages of {document!r} are not in {live}: the next ingest writes them",
     "stale": "{live} holds another version of {document!r}: the next ingest replaces it",
-    "quarantined": "{document!r} could not be embedded; each ingest tries again. The reason is in `quarantine`",
+    "quarantined": "{document!r} could not be read or embedded; each ingest tries again. The reason is in `quarantine`",
+    "held": "{live} holds {document!r}, which cannot be read in the corpus, or may be what cannot: its rows stay",
     "missing": "{document!r} is in the corpus and not in {live}: the next ingest writes it",
     "expired": "the corpus has {document!r} no more: the next ingest deletes it",
-    "ambiguous": "the corpus has {versions} versions of {document!r}: an ingest refuses it until there is one",
+    "ambiguous": "the corpus has {versions} versions of {document!r}: an ingest leaves it as it is until there is one",
     "unknown": "neither the corpus nor the store has a document {document!r}; `search --json` shows ids",
 }
 
 
-def _state(wanted: list[str], versions: int, held: list[str], refused: list[dict[str, Any]]) -> str:
+def _state(wanted: list[str], versions: int, held: list[str], refused: bool, unread: list[Unreadable]) -> str:
     if versions > 1:
         return "ambiguous"
+    if not versions and held and unread:
+        return "held"
+    if not versions and unread and unread[0].document_id:
+        return "quarantined"
     if refused and set(held) != set(wanted):
         return "quarantined"
     if not versions:
@@ -82,15 +91,30 @@ def _state(wanted: list[str], versions: int, held: list[str], refused: list[dict
     return "partial" if set(held) & set(wanted) else "stale"
 
 
-def _versions(settings: Settings, graph: Graph, document_id: str) -> list[pa.Table]:
-    """The distinct documents of the corpus with this id, a table of one row each."""
+def _versions(
+    settings: Settings, graph: Graph, document_id: str
+) -> tuple[list[pa.Table], list[Unreadable], list[Unreadable]]:
+    """The distinct documents of the corpus with this id, a table of one row each.
+
+    Then what has this id and cannot be read, and the first of what cannot be read and may be any document.
+    """
     found: dict[bytes, pa.Table] = {}
+    unread, unknown = list[Unreadable](), list[Unreadable]()
     for rows in load("sources", settings.source.name).read_rows(settings.source):
+        if isinstance(rows, Unreadable):
+            if rows.document_id is None:
+                unknown = unknown or [rows]
+            elif rows.document_id == document_id:
+                unread.append(rows)
+            continue
+        blank = pc.and_(pc.equal(rows["document_id"], document_id), pc.invert(has_text(rows["text"])))
+        if pc.any(blank).as_py():
+            unread.append(Unreadable(f"document {document_id!r}", NO_TEXT, document_id))
         documents = graph.value("documents", rows=rows)
         these = documents.filter(pc.equal(documents["document_id"], document_id))
         for row in range(these.num_rows):
             found.setdefault(these["digest"][row].as_py(), these.slice(row, 1))
-    return list(found.values())
+    return list(found.values()), unread, unknown
 
 
 def _cut(graph: Graph, document: pa.Table) -> pa.Table:

@@ -38,6 +38,8 @@ class Plan:
     questions_digest: str
     example_question: str | None
     seconds: float
+    held_back: int = 0
+    """Of the unchanged passages, those that the corpus does not show, and that stay for some of it cannot be read."""
 
     @property
     def to_embed(self) -> int:

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.cache import EmbeddingCache
+from pipelines.cache import opened_cache
+from pipelines.cut_cache import CutCache
 from pipelines.dataflow.changes import StoredDocuments
 from pipelines.dataflow.digests import DIGEST_BYTES, Digests, DigestSet, hashed, to_hex
 from pipelines.errors import GuardError, SourceError
@@ -21,7 +22,9 @@ from pipelines.progress import Progress
 from pipelines.quarantine import Findings
 from pipelines.registry import load
 from pipelines.settings import Settings
+from pipelines.sources.rows import Unreadable, has_text
 from pipelines.staging import ShardWriter
+from pipelines.unread import Unread, identities_of, versions_of
 
 _SAMPLE = pa.schema(
     [(name, pa.string()) for name in ("question_id", "question", "document_id")] + [("key", pa.uint64())]
@@ -29,10 +32,18 @@ _SAMPLE = pa.schema(
 
 
 class Corpus:
-    """What one pass over the corpus finds out; iterate `changes` to make it."""
+    """What one pass over the corpus finds out; iterate `changes` to make it.
+
+    `repeated`: what an earlier pass met in several versions (`repeated_documents`), and this one leaves out.
+    """
 
     def __init__(
-        self, settings: Settings, graph: Graph, stored: StoredDocuments, quarantine: Findings | None = None
+        self,
+        settings: Settings,
+        graph: Graph,
+        stored: StoredDocuments,
+        quarantine: Findings | None = None,
+        repeated: list[Unreadable] | None = None,
     ) -> None:
         self._settings = settings
         self._graph = graph
@@ -45,8 +56,15 @@ class Corpus:
         self._in_part = {row.tobytes().hex()[: 2 * DIGEST_BYTES] for row in in_part}
         self.seen = np.zeros(len(stored.digests), bool)
         """`bool [stored documents]`: which of them the corpus still holds."""
+        self.rows = -sum(item.rows for item in repeated or ())
+        """Rows with a text."""
         self.blank = 0
-        """Rows without a text."""
+        """Rows without one."""
+        self.unread = Unread()
+        """What else of the corpus has no document."""
+        self._repeated = identities_of(pa.array([item.document_id for item in repeated or ()], pa.string()))
+        for item in repeated or ():
+            self._leave_out(item)
         self._questions = QuestionSample(settings.evaluation.max_questions)
         self._probes = ProbeSample(settings.evaluation.max_questions)
 
@@ -58,8 +76,26 @@ class Corpus:
     @property
     def unchanged_passages(self) -> int:
         """Passages in the store that stay as they are."""
-        kept = self.seen & self._stored.complete
+        kept = self.seen & self._stored.complete | self.withheld(self._stored.digests)
         return int(kept[self._stored.document_of].sum())
+
+    def withheld(self, stored: Digests) -> np.ndarray:
+        """`bool [stored]`: documents that the corpus does not show, and that may be what cannot be read of it.
+
+        Their rows are not deleted, until the corpus can be read, or says that they have left it.
+        """
+        missing = np.zeros(len(stored), bool)
+        if self.unread:
+            kept = self._stored.digests[self.seen].identities()
+            known = np.concatenate([kept, self._new.everything().identities()])
+            missing = self.unread.may_be(stored.identities())
+            missing[missing] = ~np.isin(stored.identities()[missing], known)
+        return missing
+
+    @property
+    def withheld_passages(self) -> int:
+        """Passages in the store that stay although the corpus does not show their document."""
+        return int(self.withheld(self._stored.digests)[self._stored.document_of].sum())
 
     def changes(self) -> Generator[pa.Table, None, None]:
         """The documents that the store lacks, batch by batch, each once. The source is read ahead."""
@@ -67,6 +103,9 @@ class Corpus:
         progress = Progress("plan", None, "documents")
         with made_ahead(load("sources", source.name).read_rows(source)) as batches:
             for rows in batches:
+                if isinstance(rows, Unreadable):
+                    self._leave_out(rows)
+                    continue
                 before = self.documents
                 yield self._changed(rows)
                 progress.add(self.documents - before)
@@ -79,23 +118,26 @@ class Corpus:
         return ("questions", questions) if questions.num_rows else ("probes", self._probes.table())
 
     def check(self, live_documents: int | None) -> None:
-        """Raise when the corpus is empty, ambiguous, or shrank by more than the guard allows.
+        """Raise when the corpus is empty, or much of it cannot be read, or it shrank by more than the guard allows.
 
         `live_documents`: how many the live generation holds, when another one is to take its place.
         """
         settings = self._settings
         if not self.documents:
             where = settings.source.path or settings.source.name
+            if self.unread.items:
+                told = self.unread.shown()
+                raise SourceError(f"nothing of the corpus {where} can be read: {told}. Nothing was changed")
             found = f"{self.blank} rows, none of them with a text" if self.blank else "no rows"
             raise SourceError(f"the corpus {where} has {found}: nothing was changed. Check source.columns.text")
-        blank = self.blank / (self.blank + self.documents)
-        if blank > settings.guard.max_quarantined_fraction:
-            raise GuardError(
-                f"{self.blank} rows have no text beside {self.documents} documents that have one ({blank:.1%}): "
-                f"guard.max_quarantined_fraction allows {settings.guard.max_quarantined_fraction:.1%}. "
-                "Mend the corpus, or raise it"
-            )
-        self._check_identities()
+        allowed = settings.guard.max_quarantined_fraction
+        for share, words in self.unread.shares(self.rows, self.blank):
+            if share > allowed:
+                first = f" First of what cannot be read: {self.unread.shown()}." if self.unread.items else ""
+                raise GuardError(
+                    f"{words} ({share:.1%}): guard.max_quarantined_fraction allows {allowed:.1%}.{first} "
+                    "Mend the corpus, or raise it"
+                )
         gone = self.vanished_fraction()
         if live_documents:
             gone = max(gone, 1 - self.documents / live_documents)
@@ -105,6 +147,15 @@ class Corpus:
                 f"guard.max_deleted_fraction allows {settings.guard.max_deleted_fraction:.1%}. Nothing was "
                 "changed. If they are to be deleted, raise it for this run; if this is another corpus, give it "
                 "a collection of its own"
+            )
+
+    def check_candidate(self, live: Digests) -> None:
+        """Raise when a generation made of this corpus would lack what the live one holds, for it cannot be read now."""
+        if lacking := int(self.withheld(live).sum()):
+            raise GuardError(
+                f"a new generation would lack {lacking} documents of the live one, for they are, or may be, what "
+                f"cannot be read of the corpus: {self.unread.shown() or 'rows without a text'}. Mend it, or take it "
+                "out of the corpus. Nothing was changed"
             )
 
     def note_cut(self, passages: pa.Table) -> None:
@@ -119,12 +170,12 @@ class Corpus:
         return ids.filter(pc.invert(pc.is_in(ids, pa.array(self._rewritten, pa.string()))))
 
     def vanished_fraction(self) -> float:
-        """The share of the stored documents of which the corpus holds no version any more."""
+        """The share of the stored documents of which the corpus holds no version any more, withheld ones aside."""
         stored = self._stored.digests.identities()
         if not len(stored):
             return 0.0
         new = np.unique(self._new.everything().identities())
-        present = self.seen.copy()
+        present = self.seen | self.withheld(self._stored.digests)
         present[np.isin(stored, new, assume_unique=False)] = True
         (starts,) = np.nonzero(np.diff(stored, prepend=~stored[:1]))
         return 1 - float(np.logical_or.reduceat(present, starts).mean())
@@ -136,9 +187,15 @@ class Corpus:
             rows=rows,
             stored_documents=self._stored,
         )
-        self.blank += found["blank_rows"]
+        self.rows += rows.num_rows - found["blank_rows"]
+        if found["blank_rows"]:
+            self.blank += found["blank_rows"]
+            if self._settings.source.columns.document_id:  # else a document without a text is none
+                self.unread.add_documents(rows["document_id"].filter(pc.invert(has_text(rows["text"]))))
         if self._quarantine:
             self._quarantine.add_rows(rows, found["blank_rows"])
+        if len(self._repeated):
+            found = _chosen(found, ~np.isin(found["document_digests"].identities(), self._repeated))
         fresh = self._fresh(found["document_digests"], found["stored_positions"])
         limit = self._settings.source.limit
         if limit and (room := limit - self.documents) <= fresh.sum():
@@ -146,6 +203,11 @@ class Corpus:
         self._questions.add(found["questions"])
         self._probes.add(found["documents"])
         return self._noted(found, fresh)
+
+    def _leave_out(self, item: Unreadable) -> None:
+        self.unread.add(item)
+        if self._quarantine:
+            self._quarantine.add_unreadable(item)
 
     def _fresh(self, digests: Digests, positions: np.ndarray) -> np.ndarray:
         """`bool`: which documents of the batch this pass has not met before."""
@@ -166,30 +228,14 @@ class Corpus:
         self._new.add(found["document_digests"][fresh])
         return found["documents"].filter(pa.array(fresh))
 
-    def _check_identities(self) -> None:
-        """Refuse two versions of one document: which of them a reader finds would be left to chance."""
+    def repeated_documents(self) -> list[Unreadable]:
+        """The documents that have several versions: which of them a reader finds would be left to chance."""
         kept = self._stored.digests[self.seen & self._stored.complete].identities()
         identities = np.sort(np.concatenate([kept, self._new.everything().identities()]))
         suspects = np.unique(identities[1:][identities[1:] == identities[:-1]])
         if not len(suspects):
-            return
-        source, versions = self._settings.source, dict[str, set[bytes]]()
-        by_id = source.columns.document_id is not None
-        for rows in load("sources", source.name).read_rows(source):
-            found = self._graph.values(["documents", "document_digests"], rows=rows)
-            twice = found["documents"].filter(pa.array(np.isin(found["document_digests"].identities(), suspects)))
-            names = twice["document_id" if by_id else "text"].to_pylist()
-            for name, digest in zip(names, twice["digest"].to_pylist(), strict=True):
-                versions.setdefault(name if by_id else name[:60], set()).add(digest)
-        if names := sorted(name for name, digests in versions.items() if len(digests) > 1):
-            examples = ", ".join(map(repr, names[:3]))
-            raise SourceError(
-                f"{len(names)} document ids stand for different texts, titles or metadata, e.g. {examples}: "
-                f"ids in column {source.columns.document_id!r} must be unique. Nothing was changed"
-                if by_id
-                else f"{len(names)} documents have different metadata in different rows, e.g. the one that begins "
-                f"{examples}: take the columns that differ out of source.columns.metadata. Nothing was changed"
-            )
+            return []
+        return versions_of(self._settings, self._graph, suspects)
 
 
 class QuestionSample:
@@ -239,15 +285,14 @@ class Staged:
     """Tokens of the passages whose vectors are not in the cache."""
 
 
-def staged_passages(corpus: Corpus, graph: Graph, cache: EmbeddingCache | None, writer: ShardWriter | None) -> Staged:
+def staged_passages(settings: Settings, graph: Graph, corpus: Corpus, writer: ShardWriter | None) -> Staged:
     """Cut the changed documents; the passages wait in the writer's shards if there is one."""
-    staged = Staged()
+    cache, cuts, staged = opened_cache(settings, graph), CutCache(settings, graph), Staged()
     with closing(corpus.changes()) as changes:
         for documents in changes:
             if not documents.num_rows:
                 continue
-            graph.kept("tokenizer")
-            cut = graph.value("passages", changed_documents=documents)
+            cut = graph.value("passages", changed_documents=documents, cuts=cuts.of(documents))
             corpus.note_cut(cut)
             tokens = cut["tokens"].to_numpy()
             texts = graph.value("embedding_texts", passages=cut)
@@ -261,7 +306,20 @@ def staged_passages(corpus: Corpus, graph: Graph, cache: EmbeddingCache | None, 
             )
             if writer:
                 writer.add(cut)
+    if writer:
+        cuts.write()
     return staged
+
+
+def _chosen(found: dict[str, Any], chosen: np.ndarray) -> dict[str, Any]:
+    """Some documents of a batch, and the questions about them."""
+    documents, asked = found["documents"].filter(pa.array(chosen)), found["questions"]
+    return found | {
+        "documents": documents,
+        "document_digests": found["document_digests"][chosen],
+        "stored_positions": found["stored_positions"][chosen],
+        "questions": asked.filter(pc.is_in(asked["document_id"], documents["document_id"].combine_chunks())),
+    }
 
 
 def _cut(found: dict[str, Any], fresh: np.ndarray, room: int) -> tuple[dict[str, Any], np.ndarray]:

@@ -1,4 +1,4 @@
-"""Quarantine: which rows and passages could not be embedded, and why; a table that a person can read.
+"""Quarantine: what could not be read or embedded, and why; a table that a person can read.
 
 It lies outside of the folders of runs, and workers share it. Plan and shards each write what they found into a file
 of their own, so that nobody meets anybody, and what one has found is kept however the run ends. Every run tries all
@@ -19,11 +19,12 @@ import pyarrow.compute as pc
 from pipelines import staging
 from pipelines.errors import StoreError
 from pipelines.settings import Settings
-from pipelines.sources.rows import has_text
+from pipelines.sources.rows import Unreadable, has_text
 
 log = logging.getLogger(__name__)
 
 TEXT_CHARACTERS = 200
+NO_TEXT = "the row has no text"
 TABLE = "table.parquet"
 SCHEMA = pa.schema(
     [
@@ -37,6 +38,7 @@ SCHEMA = pa.schema(
         ("last_seen", pa.string()),
         ("run_id", pa.string()),
         ("text", pa.string()),  # its beginning
+        ("place", pa.string()),  # of what cannot be read: the file and the line
     ]
 )
 
@@ -74,8 +76,16 @@ class Findings:
             without = pc.invert(has_text(rows["text"])).to_numpy(zero_copy_only=False)
             for row in without.nonzero()[0].tolist():
                 names = {name: rows[name][row].as_py() for name in ("document_id", "title")}
-                self._add(**names, row=self._rows + row + 1, reason="the row has no text")
+                self._add(**names, row=self._rows + row + 1, reason=NO_TEXT)
         self._rows += rows.num_rows
+
+    def add_unreadable(self, item: Unreadable) -> None:
+        """Keep what cannot be read of the corpus."""
+        self._add(document_id=item.document_id, place=item.place, reason=item.reason)
+
+    def clear(self) -> None:
+        """Forget what was found: the corpus is read once more."""
+        self._entries, self._rows = [], 0
 
     def write(self) -> None:
         """Write what was found so far; what an earlier try of this part has found is no more."""
@@ -125,7 +135,8 @@ def _read(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     for name in staging.names(place):
         if name.endswith(".parquet"):
             with suppress(StoreError):  # a run was finished, and has removed it since it was seen
-                tables[f"{place}/{name}"] = staging.read_table(f"{place}/{name}").to_pylist()
+                rows = staging.read_table(f"{place}/{name}").to_pylist()
+                tables[f"{place}/{name}"] = [{column: row.get(column) for column in SCHEMA.names} for row in rows]
     return tables
 
 
@@ -133,7 +144,7 @@ def _merged(tables: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Each row or passage once: as it was seen last, and since when."""
     merged: dict[Any, dict[str, Any]] = {}
     for entry in sorted((entry for table in tables for entry in table), key=lambda entry: str(entry["last_seen"])):
-        key = entry["passage_id"] or ("document", entry["document_id"] or entry["row"])
+        key = entry["passage_id"] or ("document", entry["document_id"] or entry["place"] or entry["row"])
         since = merged.pop(key, entry)["first_seen"]
         merged[key] = entry | {"first_seen": since}
     return sorted(merged.values(), key=lambda entry: (entry["last_seen"], entry["first_seen"]), reverse=True)

@@ -127,7 +127,7 @@ class GuardSettings(Section):
         0.99, description="Refuse to embed with a model whose vectors of fixed texts differ more from what they were."
     )
     max_quarantined_fraction: Fraction = Field(
-        0.05, description="Refuse a corpus of which more than this fraction cannot be embedded."
+        0.05, description="Refuse a corpus of whose rows, or files, more than this fraction cannot be read or embedded."
     )
 
 

@@ -63,6 +63,12 @@ class ShardWriter:
             self._close_file()
         return self._shards
 
+    def restarted(self) -> "ShardWriter":
+        """Another writer in the place of this one, whose shards are removed."""
+        self.close()
+        remove(self._folder)
+        return ShardWriter(self._folder, self._limit)
+
     def _close_file(self) -> None:
         if self._file is not None:
             self._shards.append(self._file.close())

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipelines import leftovers, quarantine, staging
 from pipelines.budget import affordable_cost
-from pipelines.cache import evict, opened_cache
+from pipelines.cache import evict, opened_cache, sweep
 from pipelines.canary import checked_model
 from pipelines.catalog import (
     Promotion,
@@ -21,7 +21,9 @@ from pipelines.catalog import (
     create_generation,
     describe,
     fingerprint,
+    lead_on,
     now,
+    opened,
     read_catalog,
     shared_graph,
     vector_space,
@@ -59,15 +61,26 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
         if writer:
             staging.remove(folder)  # what an earlier try of this run has left
             leftovers.collect(settings.ingest.staging, settings.collection)
-        staged = staged_passages(corpus, graph, opened_cache(settings, graph), writer)
-        if writer and corpus.documents:
+            if settings.cache.path:
+                sweep(settings.cache.path)
+        staged = staged_passages(settings, graph, corpus, writer)
+        if repeated := corpus.repeated_documents():  # all over again, without them
+            found.clear()
+            corpus = Corpus(settings, graph, stored, found, repeated)
+            writer = writer and writer.restarted()
+            staged = staged_passages(settings, graph, corpus, writer)
+        if writer and (corpus.documents or corpus.unread.items):
             found.write()  # before a guard counts them: then a person wants to see them
         corpus.check(existing[live].get("documents") if live in existing and live != generation else None)
+        if live in existing and live != generation and corpus.unread:
+            ids = graph.value("stored_ids", collection=opened(graph, live, existing[live]))
+            corpus.check_candidate(graph.value("stored_documents", stored_ids=ids).digests)
         cost = affordable_cost(settings, staged.billed_tokens)
         probes = None
         if not dry_run and (staged.billed_tokens or is_remote(settings)):
             probes = checked_model(settings, graph, existing.get(generation, {}))
-        expired = graph.value("expired_ids", stored_documents=stored, seen=corpus.seen)
+        seen = corpus.seen | corpus.withheld(stored.digests)
+        expired = graph.value("expired_ids", stored_documents=stored, seen=seen)
         expired = pa.concat_arrays([expired, corpus.leftover_ids()])
         shards = writer.close() if writer else []
         if writer:
@@ -98,7 +111,7 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
         passages=corpus.unchanged_passages + staged.passages,
         unchanged=corpus.unchanged_passages,
         deleted=len(expired),
-        quarantined=corpus.blank,
+        quarantined=corpus.blank + corpus.unread.items,
         tokens=staged.tokens,
         billed_tokens=staged.billed_tokens,
         cost=cost,
@@ -107,7 +120,13 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
         questions_digest=questions_digest(questions),
         example_question=questions["question"][0].as_py() if questions.num_rows else None,
         seconds=time.monotonic() - started,
+        held_back=corpus.withheld_passages,
     )
+    if corpus.unread.items:
+        unread = corpus.unread
+        log.warning("%d rows or files of the corpus are in quarantine, unread: %s", unread.items, unread.shown())
+    if made.held_back:
+        log.warning("%d passages that the corpus does not show stay, until all of it can be read", made.held_back)
     log.info(
         "plan for %s: %d documents, %d passages, %d unchanged, %d to embed (%d tokens), %d to delete",
         *(generation, made.documents, made.passages, made.unchanged),
@@ -195,6 +214,7 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
             held = f"{plan.generation} was rolled back at {rolled_back}: `promote {plan.generation}` makes it live"
             log.warning("not promoted: %s", held)
         else:
+            lead_on(graph, plan.live, plan.generation)
             graph.value("promoted", generation=plan.generation, expected_live=plan.live)
             log.info("%s is live in %s, %s before", plan.generation, plan.collection, plan.live)
     collected = [] if held else collect_generations(graph, settings)
@@ -215,5 +235,5 @@ def _held(graph: Graph, generation: str | None) -> tuple[Any, int | None]:
     """The ids in a generation, and the version it is at; nothing while there is no generation."""
     if generation is None:
         return [], None
-    collection = graph.value("collection", generation=generation, metadata_columns=())
+    collection = opened(graph, generation)
     return graph.value("stored_ids", collection=collection), graph.value("version", collection=collection)

@@ -39,22 +39,24 @@ def verify(settings: Settings, repair: bool = False, vectors: int | None = None)
     """Compare the live generation with the corpus; with `repair`, write and delete what is needed to make them equal.
 
     All ids and columns are compared; vectors are made anew, past the cache, for about so many passages (500), others
-    each time. Returns `sound`, `counts` (documents, passages, missing, extra, altered, vectors_checked, written,
-    deleted), `examples` of ids, and how far each other generation is from the corpus. Raises what an ingest raises
+    each time. Returns `sound`, `counts` (documents, passages, missing, extra, altered, held_back, vectors_checked,
+    written, deleted), `examples` of ids, and how far each other generation is from the corpus.
+    Rows that may be of what cannot be read of the corpus are `held_back`, and not extra. Raises what an ingest raises
     for a corpus that cannot be read, is empty, or lacks more documents than `guard.max_deleted_fraction` allows.
     """
     started = time.monotonic()
     graph, live = live_graph(settings)
     collection = graph.value("collection", generation=live)
     stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
-    corpus = Corpus(settings, graph, graph.value("stored_documents", stored_ids=[]))
+    corpus = _sound_corpus(settings, graph)
     comparison = _Comparison(
         settings, graph, collection, stored.ids, VECTORS_CHECKED if vectors is None else vectors, repair
     )
     for passages in _passages(corpus, graph):
         comparison.add(passages)
     corpus.check(None)
-    extra, deleted = comparison.extra(), 0
+    extra, held_back = comparison.unexplained(corpus)
+    deleted = 0
     if repair and len(extra):
         _refuse_many(settings, len(extra), len(stored.ids))
         deleted = graph.value("rows_deleted", collection=collection, expired_ids=extra)
@@ -67,6 +69,7 @@ def verify(settings: Settings, repair: bool = False, vectors: int | None = None)
         "missing": comparison.missing,
         "extra": len(extra),
         "altered": comparison.altered,
+        "held_back": held_back,
         "vectors_checked": comparison.vectors_checked,
         "written": comparison.written,
         "deleted": deleted,
@@ -113,11 +116,13 @@ class _Comparison:
         if self._repair and wrong.num_rows:
             self.written += self._rewritten(wrong, bool(altered.any()))
 
-    def extra(self) -> pa.Array:
-        """Ids in the store that no passage of the corpus has."""
+    def unexplained(self, corpus: Corpus) -> tuple[pa.Array, int]:
+        """Ids in the store that no passage of the corpus has, and of how many others nobody can tell."""
         everything = np.concatenate([_sortable(raw) for raw in self._expected])
         extra = np.setdiff1d(self._stored, everything)
-        return to_hex(np.frombuffer(extra.tobytes(), np.uint8).reshape(-1, ID_DIGITS // 2))
+        raw = np.frombuffer(extra.tobytes(), np.uint8).reshape(-1, ID_DIGITS // 2)
+        withheld = corpus.withheld(Digests.read(raw))
+        return to_hex(raw[~withheld]), int(withheld.sum())
 
     def digests(self) -> Digests:
         """Of the corpus's documents, ascending, each once."""
@@ -171,6 +176,15 @@ class _Comparison:
         self.examples[what] += ids.slice(0, EXAMPLES - len(self.examples[what])).to_pylist()
         if len(ids):
             log.warning("%d passages are %s, e.g. %s", len(ids), what, ids[0])
+
+
+def _sound_corpus(settings: Settings, graph: Graph) -> Corpus:
+    """The corpus without the documents that have several versions."""
+    nothing = graph.value("stored_documents", stored_ids=[])
+    corpus = Corpus(settings, graph, nothing)
+    for _ in corpus.changes():
+        pass
+    return Corpus(settings, graph, nothing, repeated=corpus.repeated_documents())
 
 
 def _passages(corpus: Corpus, graph: Graph) -> Iterator[pa.Table]:

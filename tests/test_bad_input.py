@@ -1,4 +1,7 @@
-"""Bad input: each is refused by a message to act on, and nothing is written, in an empty store or in a full one."""
+"""Bad input: each is refused by a message to act on, and nothing is written, in an empty store or in a full one.
+
+What is bad in a few rows alone goes into quarantine (test_unreadable.py); here it is more than the guard allows.
+"""
 
 import gzip
 import json
@@ -37,7 +40,8 @@ def refused(request, settings_with, tmp_path):
     def planned(path: str | Path, error: type[Exception] = SourceError, **changes) -> str:
         before = tree(*stores)
         with pytest.raises(error) as caught:
-            steps.plan(settings_with(**{"source.name": "files", "source.path": str(path)} | changes), "run")
+            values = {"source.name": "files", "source.path": str(path), "quarantine.path": "quarantine"}
+            steps.plan(settings_with(**values | changes), "run")
         files = {path: digest for path, digest in tree(*stores).items() if digest}
         assert files == {path: digest for path, digest in before.items() if digest}
         assert not list((tmp_path / "staging").glob("*/*"))
@@ -129,10 +133,22 @@ def test_a_text_that_is_none_is_refused_with_its_line(refused, tmp_path, value, 
     lines = [{"context": "Tea."}, {"context": value}]
     (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
-    assert refused(tmp_path / "corpus.jsonl") == (
-        f"{tmp_path}/corpus.jsonl, line 2: 'context' holds {kind}, wanted text: "
-        "set source.columns.text to another column"
+    assert refused(tmp_path / "corpus.jsonl", GuardError) == (
+        "1 rows cannot be read, or have no text, beside 1 that can and do (50.0%): guard.max_quarantined_fraction "
+        f"allows 5.0%. First of what cannot be read: {tmp_path}/corpus.jsonl, line 2: 'context' holds {kind}, "
+        "wanted text: set source.columns.text to another column. Mend the corpus, or raise it"
     )
+
+
+def test_a_corpus_of_texts_that_are_none_is_refused(refused, tmp_path):
+    (tmp_path / "corpus.jsonl").write_text('{"context": 5}\n' * 2000)
+
+    message = refused(tmp_path / "corpus.jsonl")
+
+    assert message.startswith(
+        f"nothing of the corpus {tmp_path}/corpus.jsonl can be read: {tmp_path}/corpus.jsonl, line 1:"
+    )
+    assert message.endswith("set source.columns.text to another column; .... Nothing was changed")
 
 
 def test_metadata_that_is_a_list_is_refused(refused, tmp_path):
@@ -179,28 +195,38 @@ def test_different_texts_under_one_id_are_refused(refused, tmp_path):
 
     message = refused(**_as_path(write_corpus(tmp_path / "corpus.jsonl", rows)))
 
-    assert message.startswith(
-        "2 document ids stand for different texts, titles or metadata, e.g. 'doc-00001', 'doc-00002'"
+    assert message == (
+        f"nothing of the corpus {tmp_path}/corpus.jsonl can be read: "
+        "document 'doc-00001': stands for 2 different texts, titles or metadata: ids must be unique; "
+        "document 'doc-00002': stands for 2 different texts, titles or metadata: ids must be unique. "
+        "Nothing was changed"
     )
 
 
 @pytest.mark.parametrize("nothing", [None, "", " "])
 def test_a_document_without_an_id_is_refused_with_its_row(refused, tmp_path, nothing):
     rows = [*numbered(*range(2345)), *numbered(1, id=nothing)]
+    changes = _as_path(write_corpus(tmp_path / "corpus.jsonl", rows))
 
-    message = refused(**_as_path(write_corpus(tmp_path / "corpus.jsonl", rows)))
+    message = refused(error=GuardError, **changes, **{"guard.max_quarantined_fraction": 0})
 
-    assert f"{tmp_path}/corpus.jsonl: row 2346 has no id in column 'id': give every document one, or unset" in message
+    assert f"{tmp_path}/corpus.jsonl, line 2346: no id in column 'id': give every document one, or unset" in message
 
 
 def test_bytes_that_are_not_utf8_are_refused_with_their_line(refused, tmp_path):
     (tmp_path / "corpus.jsonl").write_bytes(b'{"context": "Tea."}\n\n{"context": "caf\xe9"}\n')
     (tmp_path / "corpus.csv").write_bytes(b"context\nTea.\ncaf\xe9\n")
 
-    assert refused(tmp_path / "corpus.jsonl") == (
-        f"{tmp_path}/corpus.jsonl, line 3: byte 17 of the line is not UTF-8: convert the file"
-    )
-    assert "corpus.csv, line 3: byte 4 of the line is not UTF-8" in refused(tmp_path / "corpus.csv")
+    message = refused(tmp_path / "corpus.jsonl", GuardError)
+
+    assert f"{tmp_path}/corpus.jsonl, line 3: byte 17 of the line is not UTF-8: convert the file" in message
+    assert "corpus.csv, line 3: byte 4 of the line is not UTF-8" in refused(tmp_path / "corpus.csv", GuardError)
+
+
+def test_a_header_that_is_not_utf8_is_refused(refused, tmp_path):
+    (tmp_path / "corpus.csv").write_bytes(b"context,caf\xe9\nTea.,1\n")
+
+    assert "corpus.csv: the header is not UTF-8, byte 12 of the line" in refused(tmp_path / "corpus.csv")
 
 
 def test_parquet_strings_that_are_not_utf8_are_refused(refused, tmp_path):
@@ -208,13 +234,17 @@ def test_parquet_strings_that_are_not_utf8_are_refused(refused, tmp_path):
     text = pa.Array.from_buffers(pa.string(), 2, latin.buffers())
     pa.parquet.write_table(pa.table({"context": text}), tmp_path / "corpus.parquet")
 
-    assert "column 'context' holds bytes that are not UTF-8" in refused(tmp_path / "corpus.parquet")
+    message = refused(tmp_path / "corpus.parquet", GuardError)
+
+    assert f"{tmp_path}/corpus.parquet, row 2: column 'context' holds bytes that are not UTF-8" in message
 
 
 def test_half_a_surrogate_pair_is_refused_with_its_line(refused, tmp_path):
     (tmp_path / "corpus.jsonl").write_text('{"context": "Tea."}\n{"context": "\\ud83d"}\n')
 
-    assert "corpus.jsonl, line 2: 'context' holds half of a surrogate pair" in refused(tmp_path / "corpus.jsonl")
+    message = refused(tmp_path / "corpus.jsonl", GuardError)
+
+    assert "corpus.jsonl, line 2: 'context' holds half of a surrogate pair" in message
 
 
 @pytest.mark.parametrize(
@@ -225,21 +255,28 @@ def test_half_a_surrogate_pair_is_refused_with_its_line(refused, tmp_path):
         ('["Tea."]', "wanted a JSON object, found list"),
         ("5", "wanted a JSON object, found int"),
         ("[" * 100_000, "not JSON: "),
+        ('{"context": ' + "9" * 5_000 + "}", "not JSON: "),
     ],
 )
 def test_a_broken_json_line_is_refused_with_its_number(refused, tmp_path, line, said):
     (tmp_path / "corpus.jsonl").write_text('{"context": "Tea."}\n' * 1500 + f"{line}\n")
 
-    assert refused(tmp_path / "corpus.jsonl").startswith(f"{tmp_path}/corpus.jsonl, line 1501: {said}")
+    message = refused(tmp_path / "corpus.jsonl", GuardError, **{"guard.max_quarantined_fraction": 0.0005})
+
+    assert (
+        f" (0.1%): guard.max_quarantined_fraction allows 0.1%. First of what cannot be read: {tmp_path}/corp" in message
+    )
+    assert f"{tmp_path}/corpus.jsonl, line 1501: {said}" in message
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("id,context\n1,Tea.\n2\n", "line 3: 1 fields, the header has 2"),
+        ("id,context\n2\n", "line 2: 1 fields, the header has 2"),
         ("id,context\n1,Tea, hot\n", "line 2: 3 fields, the header has 2"),
-        ('id,context\n1,"Tea\n2,Ink\n', "line 3: not CSV: unexpected end of data"),
+        ('id,context\n1,"Tea\n2,Ink\n', "line 2: not CSV: unexpected end of data"),
         ('id,context\n1,"Tea" hot\n', "line 2: not CSV: "),
+        ('id,"context\n1,Tea\n', "line 2: not CSV: unexpected end of data"),
         ("context,context\nTea,Ink\n", "has 2 columns named 'context' (source.columns.text): rename one"),
         ("id;context\n1;Tea\n", "has no column 'context', did you mean 'id;context'?"),
     ],
@@ -296,15 +333,31 @@ def test_malformed_squad_json_is_refused(refused, tmp_path, content):
 def test_squad_json_whose_context_is_no_text_is_refused(refused, tmp_path):
     (tmp_path / "corpus.json").write_text('{"data": [{"title": "Tea", "paragraphs": [{"context": 5}]}]}')
 
-    assert "corpus.json: 'context' holds int, wanted text" in refused(tmp_path / "corpus.json")
+    assert "corpus.json, row 1: 'context' holds int, wanted text" in refused(tmp_path / "corpus.json")
 
 
-def test_one_broken_file_refuses_the_whole_folder(refused, tmp_path):
+@pytest.mark.parametrize("broken", ["b.parquet", "b.json", "b.jsonl.gz"])
+def test_a_broken_file_of_few_refuses_the_whole_folder(refused, tmp_path, broken):
     (tmp_path / "folder").mkdir()
     write_corpus(tmp_path / "folder" / "a.jsonl", numbered(*range(3000)))
-    (tmp_path / "folder" / "b.jsonl").write_text("{")
+    (tmp_path / "folder" / broken).write_text("{")
 
-    assert "b.jsonl, line 1: not JSON" in refused(tmp_path / "folder", **{"ingest.shard_passages": 100})
+    message = refused(tmp_path / "folder", GuardError, **{"ingest.shard_passages": 100})
+
+    assert message.startswith("1 of 2 files cannot be read (50.0%): guard.max_quarantined_fraction allows 5.0%")
+    assert f"{tmp_path}/folder/{broken}: " in message
+
+
+def test_a_folder_of_broken_files_is_refused(refused, tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name in ("a.parquet", "b.json"):
+        (tmp_path / "folder" / name).write_text("{")
+
+    message = refused(tmp_path / "folder", **{"guard.max_quarantined_fraction": 1})
+
+    assert message.startswith(
+        f"nothing of the corpus {tmp_path}/folder can be read: {tmp_path}/folder/a.parquet: cannot"
+    )
 
 
 def test_passages_longer_than_the_model_reads_are_refused(refused, tmp_path):

@@ -1,22 +1,29 @@
-"""Formats: what the files of a corpus may be; each is read in tables of at most 1,000 rows."""
+"""Formats: what the files of a corpus may be; each is read in pieces of at most 1,000 rows.
+
+Where a reader cannot read a row, it gives an `Unreadable` and goes on. In CSV, a row whose quotes are broken may end
+anywhere: what follows it is not guessed at.
+"""
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
-import pyarrow as pa
 import pyarrow.parquet
 
 from pipelines.errors import SourceError
 from pipelines.settings import ColumnSettings
-from pipelines.sources.rows import BATCH_ROWS, check_columns, not_text, wanted_columns
+from pipelines.sources.records import Record, batches, id_of, piece_of, pieces_of
+from pipelines.sources.rows import BATCH_ROWS, Piece, Unreadable, check_columns, wanted_columns
 
 PARQUET_BUFFER_BYTES = 1 << 18
 """Read at once of each column."""
 PACKED = (".gz", ".bz2", ".xz")
-Reader = Callable[[BinaryIO, str, ColumnSettings], Iterator[pa.Table | pa.RecordBatch]]
+Reader = Callable[[BinaryIO, str, ColumnSettings], Iterator[Piece | Unreadable]]
+
+
+class BrokenFileError(Exception):
+    """A file is not of the format that its name says."""
 
 
 def reader_of(path: str) -> Reader | None:
@@ -27,46 +34,51 @@ def reader_of(path: str) -> Reader | None:
     return next((reader for ending, reader in READERS.items() if name.endswith(ending)), None)
 
 
-def read_parquet(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator[pa.RecordBatch]:
+def read_parquet(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator[Piece]:
     """The columns that the settings name, of a parquet file."""
     # Read ahead as a whole, as is the default, a file's row groups would stay in memory until its end.
     parquet = pyarrow.parquet.ParquetFile(file, buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False)
     names = parquet.schema_arrow.names
     check_columns(names, columns, path)
-    wanted = [name for name in wanted_columns(columns) if name in names]
-    yield from parquet.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False)  # it is read ahead in a thread
+    wanted, row = [name for name in wanted_columns(columns) if name in names], 1
+    for rows in parquet.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False):  # it is read ahead in a thread
+        yield Piece(rows, path, "row", range(row, row + rows.num_rows))
+        row += rows.num_rows
 
 
-def read_csv(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator[pa.Table]:
+def read_csv(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator[Piece | Unreadable]:
     """A CSV file with a header, comma-separated; quoted values may hold commas, quotes and newlines."""
     csv.field_size_limit(2**31 - 1)
-    lines = csv.reader(_decoded(file, path), strict=True)
+    undecodable: dict[int, str] = {}
+    lines = _decoded(file, undecodable)
+    rows = csv.reader(lines, strict=True)
     try:
-        header = next(lines, [])
-        if header:
-            check_columns(header, columns, path)
-        records = (_csv_record(header, fields, f"{path}, line {lines.line_num}") for fields in lines if fields)
-        yield from _tables(records, header, columns)
+        header = next(rows, [])
     except csv.Error as error:
-        raise SourceError(f"{path}, line {lines.line_num}: not CSV: {error}") from error
+        raise SourceError(f"{path}, line {rows.line_num}: not CSV: {error}") from error
+    if undecodable:
+        raise SourceError(f"{path}: the header is not UTF-8, {undecodable.popitem()[1]}")
+    if header:
+        check_columns(header, columns, path)
+        yield from pieces_of(_csv_records(rows, lines, header, path, columns, undecodable), header, path, columns)
 
 
-def read_json_lines(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator[pa.Table]:
+def read_json_lines(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator[Piece | Unreadable]:
     """JSON objects, one on a line. A key that no line has is refused; where only some have it, it is null."""
     found: dict[str, None] = {}
-    records = (
-        _json_record(line, f"{path}, line {n}") for n, line in enumerate(_decoded(file, path), 1) if line.strip()
-    )
-    while batch := list(islice(records, BATCH_ROWS)):
+    for batch in batches(_json_records(file, path)):
+        if isinstance(batch, Unreadable):
+            yield batch
+            continue
         for _, record in batch:
             found |= dict.fromkeys(record)
         check_columns(found, columns, path, only=("text",))
-        yield from _tables(batch, found, columns)
+        yield from piece_of(batch, found, path, columns)
     if found:
         check_columns(found, columns, path)
 
 
-def read_squad_json(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator[pa.Table]:
+def read_squad_json(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator[Piece | Unreadable]:
     """SQuAD v1.1 and v2.0: `{"data": [{"title", "paragraphs": [{"context", "qas": [...]}]}]}`."""
     title, question, question_id = columns.title, columns.question, columns.question_id
     names = [name for name in (columns.text, title, question, question_id) if name]
@@ -75,12 +87,13 @@ def read_squad_json(file: BinaryIO, path: str, columns: ColumnSettings) -> Itera
         articles = json.load(file)["data"]
         rows = [row for article in articles for row in _article_rows(article)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SourceError(
-            f"{path} is not SQuAD's JSON ({type(error).__name__}: {error}): "
+        raise BrokenFileError(
+            f"is not SQuAD's JSON ({type(error).__name__}: {error}): "
             "wanted data > paragraphs > context; other JSON is read line by line from a .jsonl file"
         ) from error
     keys = (title or "", columns.text, question or "", question_id or "")
-    yield from _tables(((path, dict(zip(keys, row, strict=True))) for row in rows), names, columns)
+    records = ((number, dict(zip(keys, row, strict=True))) for number, row in enumerate(rows, 1))
+    yield from pieces_of(records, names, path, columns, "row")
 
 
 def _article_rows(article: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
@@ -92,56 +105,67 @@ def _article_rows(article: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any, A
             yield article.get("title"), paragraph["context"], qa.get("question"), qa.get("id")
 
 
-def _decoded(file: BinaryIO, path: str) -> Iterator[str]:
-    """The lines of a UTF-8 file, with their ends."""
+def _json_records(file: BinaryIO, path: str) -> Iterator[Record | Unreadable]:
     for number, line in enumerate(file, 1):
         try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            if text.isspace():
+                continue
+            record = json.loads(text.rstrip("\n"))
         except UnicodeDecodeError as error:
-            raise SourceError(
-                f"{path}, line {number}: byte {error.start + 1} of the line is not UTF-8: convert the file"
-            ) from error
+            yield Unreadable(f"{path}, line {number}", _not_utf8(error))
+        except (ValueError, RecursionError) as error:
+            yield Unreadable(f"{path}, line {number}", f"not JSON: {error}")
+        else:
+            if isinstance(record, dict):
+                yield number, record
+            else:
+                reason = f"wanted a JSON object, found {type(record).__name__}"
+                yield Unreadable(f"{path}, line {number}", reason)
 
 
-def _csv_record(header: list[str], fields: list[str], place: str) -> tuple[str, dict[str, Any]]:
-    if len(fields) != len(header):
-        raise SourceError(f"{place}: {len(fields)} fields, the header has {len(header)}: mend the row, or quote it")
-    return place, {name: value or None for name, value in zip(header, fields, strict=True)}
+def _csv_records(
+    rows: Any, lines: Iterator[str], header: list[str], path: str, columns: ColumnSettings, undecodable: dict[int, str]
+) -> Iterator[Record | Unreadable]:
+    """The rows after the header; `undecodable` is filled, line by line, while they are read."""
+    while True:
+        number = rows.line_num + 1
+        try:
+            fields = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            reason = f"not CSV: {error}. The rows from here on cannot be told apart: mend the quotes"
+            yield Unreadable(f"{path}, line {number}", reason, rows=rows.line_num + 1 - number + sum(1 for _ in lines))
+            return
+        if not any(fields):
+            continue
+        if len(fields) != len(header):  # one too many or too few: nobody knows which of them is the id
+            reason = f"{len(fields)} fields, the header has {len(header)}: mend the row, or quote it"
+            yield Unreadable(f"{path}, line {number}", reason)
+            undecodable.clear()
+            continue
+        record = {name: value or None for name, value in zip(header, fields, strict=True)}
+        if not undecodable:
+            yield number, record
+            continue
+        yield Unreadable(f"{path}, line {number}", undecodable[min(undecodable)], id_of(record, columns))
+        undecodable.clear()
 
 
-def _json_record(line: str, place: str) -> tuple[str, dict[str, Any]]:
-    try:
-        record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise SourceError(f"{place}: not JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise SourceError(f"{place}: wanted a JSON object, found {type(record).__name__}")
-    return place, record
+def _decoded(file: BinaryIO, undecodable: dict[int, str]) -> Iterator[str]:
+    """The lines of a file that should be UTF-8, with their ends; what a line cannot be is noted by its number."""
+    for number, line in enumerate(file, 1):
+        encoding = "utf-8-sig" if number == 1 else "utf-8"
+        try:
+            yield line.decode(encoding)
+        except UnicodeDecodeError as error:
+            undecodable[number] = _not_utf8(error)
+            yield line.decode(encoding, "surrogateescape")  # its commas and quotes still say where the row ends
 
 
-def _tables(
-    records: Iterable[tuple[str, Mapping[str, Any]]], found: Iterable[str], columns: ColumnSettings
-) -> Iterator[pa.Table]:
-    """Records, each with its place, as tables of strings: those of the wanted columns that were found."""
-    names = [name for name in wanted_columns(columns) if name in set(found)]
-    iterator = iter(records)
-    while batch := list(islice(iterator, BATCH_ROWS)):
-        yield pa.table(
-            {name: pa.array([_text(r.get(name), name, p, columns) for p, r in batch], pa.string()) for name in names}
-        )
-
-
-def _text(value: Any, name: str, place: str, columns: ColumnSettings) -> str | None:
-    """A JSON value as text: strings as they are, numbers as JSON writes them, but not where prose belongs."""
-    if isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            raise SourceError(f"{place}: {name!r} holds half of a surrogate pair, which is not text: mend the file")
-        return value
-    if value is None:
-        return None
-    if isinstance(value, bool | int | float) and name not in (columns.text, columns.question):
-        return json.dumps(value)
-    raise SourceError(not_text(f"{place}: {name!r}", type(value).__name__, name, columns))
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"byte {error.start + 1} of the line is not UTF-8: convert the file"
 
 
 READERS: dict[str, Reader] = {

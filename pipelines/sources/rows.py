@@ -2,11 +2,20 @@
 
 A row is a document's text and, if there is one, a question that it answers; a document with three
 questions is three rows, a document without questions one.
+
+What cannot be read of a corpus is left out, told as `Unreadable`, and goes into quarantine; the rest goes through. A
+row is unreadable when its line is broken, its text is none (a number, a list, bytes that are not UTF-8), or it has no
+id where the settings name a column of ids. A file is when it cannot be opened, read to its end, or is not of its
+format, and there are others beside it. What says that the settings, and not the data, are wrong stays an error
+(SourceError): no file matches, a format is not known, a column is absent from a whole file, or is of a type that is
+no text; and so does a file that cannot be read when it is the only one, and a corpus in which nothing can be read.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +24,39 @@ from pipelines.settings import ColumnSettings
 
 BATCH_ROWS = 1000
 RESERVED = ("document_id", "title", "text", "question_id", "question")
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """What cannot be read of a corpus: a row, or a file from some place on. Neither place nor reason quote it."""
+
+    place: str
+    """The file and the line, or the row."""
+    reason: str
+    document_id: str | None = None
+    """The document that it is; None where nobody can tell."""
+    rows: int = 1
+    """How many rows it may be."""
+    files: int = 0
+    """Of how many files it is one, whose rows nobody can count; 0: these are rows."""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of a file with its own column names, and where they stand in it."""
+
+    table: pa.Table | pa.RecordBatch
+    path: str
+    unit: str
+    """What is counted: `line` or `row`."""
+    numbers: Sequence[int]
+
+    def place(self, row: int) -> str:
+        """Where one of the rows stands."""
+        return f"{self.path}, {self.unit} {self.numbers[row]}"
 
 
 def row_schema(columns: ColumnSettings) -> pa.Schema:
@@ -52,25 +94,34 @@ def check_columns(found: Iterable[str], columns: ColumnSettings, place: str, onl
             )
 
 
-def renamed_rows(
-    table: pa.Table | pa.RecordBatch, columns: ColumnSettings, place: str, first_row: int = 1
-) -> pa.RecordBatch:
-    """A table with a file's own column names as rows; absent columns become nulls (see `check_columns`).
+def readable_rows(piece: Piece, columns: ColumnSettings) -> Iterator[pa.RecordBatch | Unreadable]:
+    """The rows of a piece by their roles, after those of them that cannot be read; absent columns become nulls.
 
-    Raises SourceError, naming the place and the setting, when a column does not hold text, and when a row with
-    a text has no document id. `first_row`: the number of the table's first row in its file.
+    Raises SourceError, naming the file and the setting, when a column does not hold text (see also `check_columns`).
     """
-    arrays = []
+    arrays, reasons = [], dict[int, str]()
     for role in row_schema(columns).names:
         column = getattr(columns, role) if role in RESERVED else role
-        if column is None or column not in table.schema.names:
-            arrays.append(pa.nulls(table.num_rows, pa.string()))
+        if column is None or column not in piece.table.schema.names:
+            arrays.append(pa.nulls(piece.table.num_rows, pa.string()))
         else:
-            arrays.append(_as_text(table.column(column), column, columns, place))
+            array, undecodable = _as_text(piece.table.column(column), column, columns, piece.path)
+            arrays.append(array)
+            reasons |= dict.fromkeys(undecodable, f"column {column!r} holds bytes that are not UTF-8: convert the file")
     rows = pa.RecordBatch.from_arrays(arrays, schema=row_schema(columns))
     if columns.document_id:
-        _check_ids(rows, columns.document_id, place, first_row)
-    return rows
+        reasons = _nameless(rows, columns.document_id) | reasons
+    for row in sorted(reasons):
+        yield Unreadable(piece.place(row), reasons[row], known_id(rows["document_id"][row].as_py()))
+    if reasons:
+        rows = rows.filter(pa.array(~np.isin(np.arange(rows.num_rows), list(reasons))))
+    if rows.num_rows:
+        yield rows
+
+
+def known_id(value: str | None) -> str | None:
+    """A document's id, if there is one: not null, nor blank."""
+    return value if value and not value.isspace() else None
 
 
 def not_text(place: str, found: object, column: str, columns: ColumnSettings) -> str:
@@ -94,29 +145,47 @@ def _may_be_absent(role: str, columns: ColumnSettings) -> bool:
     return optional and getattr(columns, role) == ColumnSettings.model_fields[role].default
 
 
-def _as_text(array: pa.Array | pa.ChunkedArray, column: str, columns: ColumnSettings, place: str) -> pa.Array:
-    place = f"{place}: column {column!r}"
+def _as_text(
+    array: pa.Array | pa.ChunkedArray, column: str, columns: ColumnSettings, path: str
+) -> tuple[pa.Array, list[int]]:
+    """A column as text, and the rows whose bytes are none: these are null."""
+    place = f"{path}: column {column!r}"
     values = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
     if column in (columns.text, columns.question) and not any(is_text(values) for is_text in _TEXT_TYPES):
         raise SourceError(not_text(place, array.type, column, columns))
     try:
-        array = array.cast(pa.string())
-        array.validate(full=True)
+        texts = array.cast(pa.string())
+        texts.validate(full=True)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         if "UTF" in str(error):
-            raise SourceError(f"{place} holds bytes that are not UTF-8 ({error}): convert the file") from error
+            return _decoded(array)
         raise SourceError(not_text(place, array.type, column, columns)) from error
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts, []
 
 
-def _check_ids(rows: pa.RecordBatch, column: str, place: str, first_row: int) -> None:
+def _decoded(array: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, list[int]]:
+    """What can be decoded of a column, one value at a time, and the rows that cannot."""
+    dense = array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
+    texts, undecodable = list[str | None](), list[int]()
+    for row, value in enumerate(dense.cast(pa.large_binary()).to_pylist()):
+        try:
+            texts.append(None if value is None else value.decode())
+        except UnicodeDecodeError:
+            texts.append(None)
+            undecodable.append(row)
+    return pa.array(texts, pa.string()), undecodable
+
+
+def _nameless(rows: pa.RecordBatch, column: str) -> dict[int, str]:
+    """The rows that have a text and no id, and why they are not taken."""
     nameless = pc.and_(has_text(rows["text"]), pc.invert(has_text(rows["document_id"])))
-    position = pc.index(nameless, True).as_py()
-    if position >= 0:
-        raise SourceError(
-            f"{place}: row {first_row + position} has no id in column {column!r}: "
-            "give every document one, or unset source.columns.document_id to derive ids from the text"
-        )
+    if not pc.any(nameless).as_py():
+        return {}
+    reason = (
+        f"no id in column {column!r}: give every document one, or unset source.columns.document_id "
+        "to derive ids from the text"
+    )
+    return dict.fromkeys(np.flatnonzero(nameless.to_numpy(zero_copy_only=False)).tolist(), reason)
 
 
 _TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)

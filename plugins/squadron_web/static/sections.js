@@ -102,6 +102,7 @@ export function runsTable(runs, all = false) {
   const columns = [
     { name: "Started", cell: (run) => when(run.started) },
     { name: "State", cell: (run) => state(run) },
+    { name: "With", cell: (run) => (run.service ? `${run.service} → ${run.store}` : "–") },
     { name: "Generation", kind: "wide", cell: (run) => (run.generation ? [code(run.generation), run.promoted ? [" ", badge("promoted", "good")] : ""] : "–") },
     { name: "Embedded", kind: "number", cell: (run) => count(run.embedded) },
     { name: "Deleted", kind: "number", cell: (run) => count(run.deleted) },
@@ -114,10 +115,10 @@ export function runsTable(runs, all = false) {
 }
 
 export function quarantine({ total, quarantined }) {
-  if (!total) return fill("quarantine", empty("Nothing is quarantined: every passage could be embedded."));
+  if (!total) return fill("quarantine", empty("Nothing is quarantined: everything could be read and embedded."));
   const columns = [
-    { name: "Document", cell: (row) => [el("b", {}, row.title || row.document_id || (row.row ? `row ${row.row}` : "–")), row.text ? el("p", { class: "clamped quiet" }, row.text) : ""] },
-    { name: "Passage", kind: "wide", cell: (row) => (row.passage_id ? code(row.passage_id) : "–") },
+    { name: "Document", cell: (row) => [el("b", {}, row.title || row.document_id || row.place || (row.row ? `row ${row.row}` : "–")), row.text ? el("p", { class: "clamped quiet" }, row.text) : ""] },
+    { name: "Passage", kind: "wide", cell: (row) => (row.passage_id ? code(row.passage_id) : (row.document_id && row.place) || "–") },
     { name: "Reason", kind: "wide", cell: (row) => row.reason },
     { name: "First seen", cell: (row) => when(row.first_seen) },
     { name: "Last seen", cell: (row) => when(row.last_seen) },
