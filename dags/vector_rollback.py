@@ -1,5 +1,6 @@
 """Makes the generation live again that was live before: readers see it at once, and nothing is embedded.
 
+A second run returns to the generation before that one, as far as generations are kept (`retention.generations`).
 Later runs of the ingest leave the generation alone that was rolled back, until somebody promotes it by hand.
 """
 
@@ -7,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import Param, dag, task
-from run_settings import given_params, prepared, resolved_settings
+from airflow.sdk import dag, task
+from run_settings import collection_param, given_params, prepared, resolved_settings
 
-from pipelines.resolution import DEFAULT_COLLECTION, collections
+from pipelines.resolution import DEFAULT_COLLECTION
 
 
 @dag(
@@ -21,15 +22,7 @@ from pipelines.resolution import DEFAULT_COLLECTION, collections
     catchup=False,
     max_active_runs=1,
     tags=["squadron", "vector store"],
-    params={
-        "collection": Param(
-            DEFAULT_COLLECTION,
-            type="string",
-            examples=collections(),
-            title="collection",
-            description="Whose live generation is to be left.",
-        )
-    },
+    params={"collection": collection_param("Whose live generation is to be left.")},
     default_args={"owner": "squadron", "retries": 0},
 )
 def vector_rollback() -> None:

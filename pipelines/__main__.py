@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 bad usage or settings.
 """
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.memory import collect_rarely
+from pipelines.visible import VisibleFormatter, visible_lines
 
 if TYPE_CHECKING:
     from pipelines.resolution import Resolved
@@ -140,7 +142,7 @@ def promote(generation: str, assignments: Assignments = None, as_json: AsJson = 
 
 @app.command()
 def rollback(assignments: Assignments = None, as_json: AsJson = False) -> None:
-    """Make the generation live that was live before."""
+    """Make the generation live that was live before; once more, the one before it."""
     with _refusals():
         resolved = _resolved(assignments)
         from pipelines import catalog, terminal
@@ -151,7 +153,7 @@ def rollback(assignments: Assignments = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def quarantine(assignments: Assignments = None, as_json: AsJson = False) -> None:
-    """List the rows and passages that could not be embedded, and why."""
+    """List what could not be read or embedded, and why."""
     with _refusals():
         resolved = _resolved(assignments)
         from pipelines import quarantine as quarantines
@@ -242,10 +244,12 @@ def _refusals() -> Iterator[None]:
     """Turn what Squadron refuses into one line on stderr and an exit code."""
     from pipelines.errors import SettingsError, SquadronError
 
+    if logging.lastResort:  # what is told outside of a progress
+        logging.lastResort.setFormatter(VisibleFormatter())
     try:
         yield
     except SquadronError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
+        typer.secho(f"error: {visible_lines(str(error))}", fg="red", err=True)
         raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from error
 
 

@@ -24,7 +24,8 @@ Alert = Callable[[dict[str, Any]], None]
 """Is told that a share was reached: collection, run_id, limit (the setting), fraction, spent, allowed."""
 Usage = Counter[tuple[str, str]]
 """(`billed`, ''): tokens the service says it billed; (`counted`, ''): tokens sent, as the tokenizer counts them;
-(`answered` | `failed`, host): requests."""
+(`answered` | `failed`, host): requests; (`submitted` | `batched`, job): a batch job's tokens, as the tokenizer counts
+them, and as they were billed when it had ended, which are among `billed`."""
 
 
 def affordable_cost(settings: Settings, tokens: int) -> float | None:
@@ -83,10 +84,54 @@ class Spending:
             told = self._limits or usage["billed", ""] or by_endpoint(usage)
             if usage == self._kept or not told:
                 return
-            _write(self._path, usage)
-            self._kept = usage
-            self._tokens = self._of_all_shards()
+            self._keep()
         self._tell()
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a budget."""
+        return bool(self._limits)
+
+    @property
+    def knows_a_batch(self) -> bool:
+        """Whether a batch job of this run has ended, so that what is billed is known."""
+        return any(what == "batched" for what, _ in self._all())
+
+    def note_batch(self, job: str, tokens_billed: int) -> None:
+        """Take notice of what a batch job that has ended was billed; alert. To be told again changes nothing."""
+        with self._lock:
+            more = tokens_billed - self._earlier["batched", job]
+            if more <= 0:
+                return
+            self._earlier += Usage({("batched", job): more, ("billed", ""): more})
+            self._keep()
+        self._tell()
+
+    def admit_batch(self, job: str, tokens: int) -> None:
+        """Take notice of a batch job of so many tokens that is to be submitted.
+
+        Raises GuardError, and the job is not to be, when it would exceed the budget together with what was billed
+        and what is under way: estimates are corrected by what the jobs that have ended were billed.
+        """
+        with self._lock:
+            used = self._all()
+            submitted = {name: number for (what, name), number in used.items() if what == "submitted"}
+            ended = {name for what, name in used if what == "batched" and name in submitted}
+            estimated = sum(submitted[name] for name in ended)
+            factor = max(1.0, sum(used["batched", name] for name in ended) / estimated) if estimated else 1.0
+            under_way = sum(number for name, number in submitted.items() if name not in ended and name != job)
+            expected = self._of_all_shards() + factor * (under_way + tokens)
+            for setting, allowed, unit in self._limits:
+                if (amount := expected if unit == "tokens" else expected * (self._price or 0.0) / 1e6) > allowed:
+                    raise GuardError(
+                        f"with the next batch the run would spend {_amount(amount, unit)}, {setting} allows "
+                        f"{_amount(allowed, unit)} (the service billed {factor:.2f} times the estimate): it was not "
+                        "submitted. What was paid for is kept, and so is what is under way: raise the limit and ingest "
+                        "again, and only the rest is sent"
+                    )
+            if self._limits and not self._earlier["submitted", job]:
+                self._earlier["submitted", job] = tokens
+                self._keep()
 
     def check(self) -> None:
         """Raise GuardError when the run has spent more than its budget: to be asked before anything more is sent."""
@@ -127,11 +172,19 @@ class Spending:
     def _spent(self, unit: str) -> float:
         return self._tokens if unit == "tokens" else self._tokens * (self._price or 0.0) / 1e6
 
+    def _keep(self) -> None:
+        self._kept = self.usage()
+        _write(self._path, self._kept)
+        self._tokens = self._of_all_shards()
+
     def _of_all_shards(self) -> int:
-        if not self._limits:
-            return 0
-        others = [_read(path) for path in self._files() if path != self._path]
-        return sum(_tokens(usage) for usage in [self._kept, *others])
+        return sum(map(_tokens, self._shards())) if self._limits else 0
+
+    def _all(self) -> Usage:
+        return sum(self._shards(), Usage()) if self._limits else Usage()
+
+    def _shards(self) -> list[Usage]:
+        return [self._kept, *(_read(path) for path in self._files() if path != self._path)]
 
     def _files(self) -> list[str]:
         return [f"{self._folder}/{name}" for name in staging.names(self._folder) if name.endswith(".parquet")]

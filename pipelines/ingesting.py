@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import quarantine, staging
-from pipelines.budget import Alert, Spending, Usage, by_endpoint, model_counters
+from pipelines.budget import Alert, Spending, by_endpoint, model_counters
 from pipelines.cache import EmbeddingCache, cached_vectors, opened_cache
 from pipelines.catalog import shared_graph
 from pipelines.embeddings import openai_batch
@@ -53,11 +53,9 @@ def ingest_shard(
     cache = opened_cache(settings, graph)
     stage = f"ingest {shard.number + 1}/{len(plan.shards)}" if len(plan.shards) > 1 else "ingest"
     progress = Progress(stage, shard.passages, "passages")
-    billed = Usage()
-    spending = Spending(settings, plan, shard, lambda: model_counters(graph.made("model")) + billed, alert)
-    if batched and not spending.usage():  # else an earlier try has counted them
-        billed["billed", ""] = batched.tokens
-        spending.note(0)
+    spending = Spending(settings, plan, shard, lambda: model_counters(graph.made("model")), alert)
+    for job, tokens in batched.billed if batched else ():
+        spending.note_batch(job, tokens)
     refused = quarantine.Findings(settings, plan.run_id, f"shard-{shard.number:05d}")
     spending.check()
     done = overlapped(

@@ -87,6 +87,14 @@ def dimension_of(service: str, model: str, dimensions: int | None) -> int:
     raise SettingsError(f"{setting} is {dimensions}, {model} gives {choices}: change it, or unset it")
 
 
+def width_to_ask_for(service: str, model: str, dimension: int) -> int | None:
+    """The width that a request has to name; None where it is the model's own, or the model is not known: a model
+    that cannot be shortened may refuse the parameter.
+    """
+    known = known_model(service, model)
+    return dimension if known and dimension != known.dimension else None
+
+
 def max_tokens_of(service: str, model: str, max_tokens: int | None) -> int:
     """Tokens that the model reads of one text: the setting `max_tokens` if it is given, else what is known."""
     known, setting = known_model(service, model), f"embedding.{service}.max_tokens"

@@ -21,7 +21,7 @@ def ingest(settings: Settings) -> dict[str, Any]:
 def _ingested(settings: Settings) -> dict[str, Any]:
     plan = steps.plan(settings, leftovers.process_run_id())
     try:
-        batched = openai_batch.waited(settings, plan.shards)
+        batched = openai_batch.waited(settings, plan.shards, plan)
         ingested = sum(
             (ingesting.ingest_shard(settings, plan, shard, None, batched.get(shard.number)) for shard in plan.shards),
             outcomes.Ingested(),

@@ -7,6 +7,14 @@ from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
 from pipelines.setting_types import ADDRESS, LOCATION, Fraction, Name, Section
 
+Deadline = Annotated[float, Field(gt=0, le=3600)]
+DEADLINE = Field(
+    120,
+    description="For how long a request is repeated that fails for a reason that may pass: the store is away, or busy.",
+)
+Retries = Annotated[int, Field(ge=0, le=100)] | None
+RETRIES = Field(None, description="How often at most it is repeated within that time. Null: any number of times.")
+
 
 class LanceDBSettings(Section):
     """A directory of tables, no server."""
@@ -14,7 +22,7 @@ class LanceDBSettings(Section):
     uri: str = Field(
         ".squadron/lancedb",
         json_schema_extra=LOCATION,
-        description="A folder, an object store's URI (s3://, gs://, az://), or, in Airflow, connection://NAME.",
+        description="A folder, an object store's URI (s3://, gs://, az://), or an Airflow Connection, connection://NAME.",
     )
     index_min_rows: PositiveInt = Field(
         50_000, description="Rows from which a vector index is built. Below, search is exact."
@@ -38,9 +46,8 @@ class WeaviateSettings(Section):
     )
     concurrency: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Requests under way at once.")
     timeout_seconds: Annotated[float, Field(gt=0)] = Field(60, description="How long one request may take.")
-    max_retries: Annotated[int, Field(ge=0, le=20)] = Field(
-        5, description="How often a request is repeated that failed for a reason that may pass."
-    )
+    deadline_seconds: Deadline = DEADLINE
+    max_retries: Retries = RETRIES
 
 
 class PineconeSettings(Section):
@@ -58,9 +65,8 @@ class PineconeSettings(Section):
     cloud: str = Field("aws", description="Where indexes are created: aws, gcp or azure.")
     region: str = Field("us-east-1", description="Where in that cloud.")
     concurrency: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Requests in flight at a time.")
-    max_retries: Annotated[int, Field(ge=0, le=20)] = Field(
-        5, description="How often a request is repeated while the service is busy or cannot be reached."
-    )
+    deadline_seconds: Deadline = DEADLINE
+    max_retries: Retries = RETRIES
     timeout_seconds: Annotated[float, Field(gt=0)] = Field(30, description="How long one request may take.")
     consistency_seconds: Annotated[float, Field(gt=0)] = Field(
         60, description="How long to wait until searches and counts show what was written."
@@ -76,6 +82,7 @@ class PgvectorSettings(Section):
         description="The database, without a password.",
     )
     schema_name: Name = Field("squadron", description="The schema that holds everything, created when absent.")
+    deadline_seconds: Deadline = DEADLINE
     index_min_rows: PositiveInt = Field(
         50_000, description="Rows from which a vector index is built. Below, search is exact."
     )
@@ -98,3 +105,12 @@ class StoreSettings(Section):
     pgvector: PgvectorSettings = PgvectorSettings()
     pinecone: PineconeSettings = PineconeSettings()
     weaviate: WeaviateSettings = WeaviateSettings()
+
+
+def hurried(store: StoreSettings, deadline_seconds: float) -> StoreSettings:
+    """The same store, given up sooner: for whoever has a person waiting."""
+    section = getattr(store, store.name)
+    if "deadline_seconds" not in type(section).model_fields:
+        return store
+    seconds = min(section.deadline_seconds, deadline_seconds)
+    return store.model_copy(update={store.name: section.model_copy(update={"deadline_seconds": seconds})})

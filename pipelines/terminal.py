@@ -10,6 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.visible import VisibleFormatter, visible
+
 METRICS = {
     "recall_at_1": "recall@1",
     "recall_at_5": "recall@5",
@@ -25,6 +27,7 @@ def shown_progress() -> Iterator[None]:
     console = Console(stderr=True)
     pipelines, stages = logging.getLogger("pipelines"), logging.getLogger("pipelines.progress")
     handler: logging.Handler = logging.StreamHandler()
+    handler.setFormatter(VisibleFormatter())
     bars = Progress(
         TextColumn("{task.description:<9}"),
         BarColumn(),
@@ -73,18 +76,20 @@ def show_report(report: dict[str, Any], console: Console) -> None:
     console.print(table)
     for name in report["collected"]:
         console.print(f"[dim]{name} was dropped (retention.generations)[/dim]")
+    if report["held_back"]:
+        console.print(_held_back(report["held_back"]), highlight=False, soft_wrap=True)
     if report["held"]:
         console.print(f"[yellow]not promoted:[/yellow] {report['held']}")
 
 
 def show_matches(question: str, matches: list[dict[str, Any]], console: Console, width: int = 160) -> None:
     """Print what a search found."""
-    console.print(Text(question, "bold"))
+    console.print(Text(visible(question), "bold"))
     for match in matches:
         text = " ".join(match["text"].split())
         shortened = text if len(text) <= width else text[: width - 1] + "…"
         line = f"{match['rank']:>3}  {match['score']:.3f}  {match['title']}: {shortened}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
     if not matches:
         console.print("nothing was found: the live generation has no such passages", style="dim", highlight=False)
 
@@ -102,6 +107,8 @@ def show_plan(report: dict[str, Any], console: Console) -> None:
     new = "synced in place" if report["generation"] == report["live"] else beside
     table.add_row("generation", f"{report['generation']}, {new}")
     console.print(table)
+    if report["held_back"]:
+        console.print(_held_back(report["held_back"]), highlight=False, soft_wrap=True)
 
 
 def show_metrics(measured: dict[str, Any], console: Console) -> None:
@@ -137,18 +144,20 @@ def show_promotion(moved: dict[str, Any], console: Console) -> None:
 
 
 def show_quarantine(listed: dict[str, Any], console: Console) -> None:
-    """Print what could not be embedded, what was seen last first."""
+    """Print what could not be read or embedded, what was seen last first."""
     if not listed["entries"]:
         console.print(f"{listed['collection']}: nothing is in quarantine")
         return
     table = Table("document", "passage", "reason", "since", "last seen", "text", box=None, padding=(0, 2, 0, 0))
+    for column in table.columns:
+        column.overflow = "fold"  # a place is of no use without its end
     for entry in listed["entries"]:
         document = entry["document_id"] or entry["title"] or ""
-        place = entry["passage_id"] or f"row {entry['row']:,}"
+        place = entry["passage_id"] or entry["place"] or f"row {entry['row']:,}"
         reason = f"{entry['service']}: {entry['reason']}" if entry["service"] else entry["reason"]
         text = " ".join((entry["text"] or "").split())[:60]
         row = (document, place, reason, entry["first_seen"], entry["last_seen"], text)
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     console.print(table)
     told = f"{len(listed['entries']):,} in {listed['path']}; every run tries them again"
     console.print(told, style="dim", markup=False, highlight=False, soft_wrap=True)
@@ -169,6 +178,8 @@ def show_verification(report: dict[str, Any], console: Console) -> None:
     wrong = ", ".join(f"{counts[name]:,} {name}" for name in ("missing", "extra", "altered") if counts[name])
     mended = f"; {counts['written']:,} written, {counts['deleted']:,} deleted" if report["repaired"] and wrong else ""
     verdict = "[green]as it should be[/green]" if report["sound"] else f"[red]{wrong}[/red]{mended}"
+    if counts["held_back"]:
+        console.print(_held_back(counts["held_back"]), highlight=False, soft_wrap=True)
     console.print(f"{report['generation']}: {checked}: {verdict}", highlight=False)
     for kind, ids in report["examples"].items():
         for key in ids:
@@ -190,13 +201,17 @@ def show_explanation(about: dict[str, Any], console: Console) -> None:
         console.print(f"  {row['generation']}{live}: {row['passages']} passages", markup=False, highlight=False)
     for entry in about["quarantine"]:
         since = f"since {entry['first_seen']}, last in run {entry['run_id']}"
-        console.print(f"  quarantine: {entry['reason']} ({since})", markup=False, highlight=False, soft_wrap=True)
+        line = visible(f"  quarantine: {entry['reason']} ({since})")
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for item in about["unread"]:
+        line = visible(f"  unread: {item['place']}: {item['reason']}")
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_lines(lines: Iterable[str], console: Console) -> None:
     """Print lines as they are."""
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class _Bars(logging.Handler):
@@ -213,6 +228,11 @@ class _Bars(logging.Handler):
             self._tasks[stage] = self._bars.add_task(stage, total=vars(record)["total"], unit="", rate="")
         rate = record.getMessage().rpartition(", ")[2] if done else ""
         self._bars.update(self._tasks[stage], completed=done, unit=vars(record)["unit"], rate=rate)
+
+
+def _held_back(passages: int) -> str:
+    missing = f"{passages:,} passages that the corpus does not show stay"
+    return f"[yellow]held back:[/yellow] {missing}, for some of it cannot be read: see `python -m pipelines quarantine`"
 
 
 def _unless_zero(counts: dict[str, int], name: str) -> str:

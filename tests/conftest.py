@@ -2,15 +2,18 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 
 from pipelines.resolution import Layer, resolve
 from pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.wire.openai_server import OpenAIServer
 
 # What libraries download or convert goes here, and nothing is asked of a hub.
 _CACHE = tempfile.TemporaryDirectory(prefix="squadron-tests-")
@@ -37,3 +40,14 @@ def settings_with(tmp_path: Path) -> Callable[..., Settings]:
         return resolve([Layer("test", values | changes, tmp_path)]).settings
 
     return changed
+
+
+@pytest.fixture
+def openai(monkeypatch: pytest.MonkeyPatch) -> "Iterator[OpenAIServer]":
+    """OpenAI on loopback; the key that it wants is in the environment."""
+    from tests.wire.openai_server import OpenAIServer
+
+    key = "sk-test-0123456789abcdef"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with OpenAIServer(key=key) as server:
+        yield server

@@ -157,6 +157,24 @@ def test_its_size_is_told_and_old_files_are_evicted(tmp_path: Path) -> None:
     assert EmbeddingCache(str(tmp_path), SPACE).vectors(["new", TEXTS[0]], 8)[1].tolist() == [True, False]
 
 
+def test_what_killed_writers_left_is_swept_by_the_next_run_and_a_file_that_is_being_written_is_not(
+    settings_with, tmp_path: Path
+) -> None:
+    settings = settings_with(**{"cache.path": "cache"})
+    runs.ingest(settings)
+    kept = next((tmp_path / "cache").rglob("*.parquet"))
+    left, current = kept.with_name("left.parquet.part"), kept.with_name("current.parquet.part")
+    for part in (left, current):
+        part.write_bytes(b"half of a table")
+    for old in (left, kept):
+        os.utime(old, (0, time.time() - 8 * 86_400))
+
+    again = runs.ingest(settings)
+
+    assert (left.exists(), current.exists(), kept.exists()) == (False, True, True)
+    assert again["counts"]["embedded"] == 0
+
+
 def test_the_command_tells_its_size_and_removes_what_is_old(tmp_path: Path) -> None:
     filled(tmp_path / "cache")
     (old,) = (tmp_path / "cache").rglob("*.parquet")

@@ -1,6 +1,6 @@
 """The canary: a service that changes its model under the same name is noticed before vectors of two are mixed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,53 +13,45 @@ from pipelines.settings import Settings
 from tests.runs import numbered, write_corpus
 from tests.wire.openai_server import OpenAIServer
 
-KEY = "test-0123456789abcdef"
 Changed = Callable[..., Settings]
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with OpenAIServer(key=KEY) as running:
-        yield running
-
-
-@pytest.fixture
-def served(server: OpenAIServer, settings_with: Changed, tmp_path: Path) -> Changed:
+def served(openai: OpenAIServer, settings_with: Changed, tmp_path: Path) -> Changed:
     """Settings of twelve documents, embedded by the server. Takes changes by dotted key."""
     corpus = write_corpus(tmp_path / "corpus.jsonl", numbered(*range(12)))
-    service = {"embedding.service": "openai", "embedding.openai.base_url": server.url + "/v1", "cache.path": "cache"}
+    service = {"embedding.service": "openai", "embedding.openai.base_url": openai.url + "/v1", "cache.path": "cache"}
     return lambda **changes: settings_with(**corpus | service | changes)
 
 
 def test_another_model_under_the_same_name_turns_the_run_red_before_anything_is_embedded(
-    server: OpenAIServer, served: Changed, tmp_path: Path
+    openai: OpenAIServer, served: Changed, tmp_path: Path
 ) -> None:
     first = ingest(served())
-    server.renewed = "a new model"
+    openai.renewed = "a new model"
     write_corpus(tmp_path / "corpus.jsonl", numbered(*range(13)))
-    sent = len(server.seen)
+    sent = len(openai.seen)
 
     with pytest.raises(GuardError, match=r"openai text-embedding-3-small is not the model.*embedding\.variant"):
         ingest(served())
 
-    assert {text for seen in server.seen[sent:] for text in seen.texts} == set(canary.TEXTS)
+    assert {text for seen in openai.seen[sent:] for text in seen.texts} == set(canary.TEXTS)
     (kept,) = generations(served())
     assert (kept["generation"], kept["rows"]) == (first["generation"], 12)
 
 
-def test_a_run_without_changes_notices_it_too(server: OpenAIServer, served: Changed) -> None:
+def test_a_run_without_changes_notices_it_too(openai: OpenAIServer, served: Changed) -> None:
     ingest(served())
-    server.renewed = "a new model"
+    openai.renewed = "a new model"
     with pytest.raises(GuardError, match="Nothing was embedded"):
         ingest(served())
 
 
 def test_a_variant_begins_a_generation_of_the_new_model_and_takes_no_vector_from_the_cache(
-    server: OpenAIServer, served: Changed
+    openai: OpenAIServer, served: Changed
 ) -> None:
     first = ingest(served())
-    server.renewed = "a new model"
+    openai.renewed = "a new model"
 
     second = ingest(served(**{"embedding.variant": "after the change"}))
 
@@ -68,7 +60,7 @@ def test_a_variant_begins_a_generation_of_the_new_model_and_takes_no_vector_from
     assert second["counts"]["embedded"] == 12
 
 
-def test_the_same_model_passes_with_the_little_noise_that_services_have(server: OpenAIServer, served: Changed) -> None:
+def test_the_same_model_passes_with_the_little_noise_that_services_have(openai: OpenAIServer, served: Changed) -> None:
     settings = served()
     ingest(settings)
     graph = shared_graph(settings)

@@ -10,6 +10,7 @@ from psycopg.sql import SQL, Identifier
 
 from pipelines.store_settings import PgvectorSettings
 from pipelines.stores import pgvector_schema as schema
+from pipelines.stores.pgvector_connection import Database
 from tests.stores import postgres
 
 TYPES = {"ordinal": "int4", "vector": "vector"}
@@ -29,8 +30,9 @@ def served() -> Iterator[PgvectorSettings]:
 @contextmanager
 def connected(settings: PgvectorSettings) -> Iterator[psycopg.Connection]:
     """A connection of the client."""
-    with schema.connected(settings.uri, settings.schema_name) as connection:
-        yield connection
+    database = Database(settings)
+    yield database.answered("the database does not answer", lambda connection: connection)
+    database.close()
 
 
 def actions(

@@ -1,6 +1,7 @@
 """Access: the key and the address of a service, neither of which may show the other."""
 
 import os
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from pipelines.credentials import Credential
@@ -24,6 +25,14 @@ def missing_key(service: str, credential: Credential) -> SettingsError:
         f"{service} wants a key and {credential.variable} is not set: set it, or in Airflow the password of the "
         f"connection {credential.connection!r}"
     )
+
+
+def places(service: str, base_url: str, fallback_base_urls: Sequence[str]) -> list[tuple[str, str]]:
+    """The addresses of a service, in order of preference, each with the host to call it by. Raises as `host_of`."""
+    return [
+        (base_url, host_of(base_url, f"embedding.{service}.base_url")),
+        *((url, host_of(url, f"embedding.{service}.fallback_base_urls")) for url in fallback_base_urls),
+    ]
 
 
 def host_of(url: str, setting: str) -> str:

@@ -5,8 +5,6 @@ passages are cut by a tokenizer that counts more than the model does (see `token
 models, naming Cohere's own on the hub, such as Cohere/Cohere-embed-multilingual-v3.0, makes them longer.
 """
 
-import base64
-import logging
 from typing import Any
 
 import cohere
@@ -19,14 +17,13 @@ from tokenizers import Tokenizer
 from pipelines.credentials import CREDENTIALS
 from pipelines.embedding_settings import CohereSettings
 from pipelines.embeddings import tokenization
-from pipelines.embeddings.access import api_key, host_of, missing_key
+from pipelines.embeddings.access import api_key, missing_key, places
 from pipelines.embeddings.endpoints import Answer, Limits
 from pipelines.embeddings.remote_model import RemoteModel
 from pipelines.embeddings.retrying import BusyServiceError, DeniedServiceError, failure, told
+from pipelines.embeddings.vector_format import Form, VectorFormat, decoded, is_about_form
 from pipelines.errors import EmbeddingError
-from pipelines.models import dimension_of, known_model, max_tokens_of
-
-log = logging.getLogger(__name__)
+from pipelines.models import dimension_of, max_tokens_of, width_to_ask_for
 
 OWN = CREDENTIALS["cohere"]
 INPUT_TYPE_TOKENS = 2
@@ -64,11 +61,9 @@ def model(embedding_settings: CohereSettings, dimension: int) -> RemoteModel:
     key = api_key(OWN)
     if key is None:
         raise missing_key("Cohere", OWN)
-    places = {"base_url": [settings.base_url], "fallback_base_urls": settings.fallback_base_urls}
     endpoints = [
-        _CohereEndpoint(settings, url, host_of(url, f"embedding.cohere.{name}"), key, dimension)
-        for name, urls in places.items()
-        for url in urls
+        _CohereEndpoint(settings, url, host, key, dimension)
+        for url, host in places("cohere", settings.base_url, settings.fallback_base_urls)
     ]
     limits = Limits(
         batch_texts=settings.batch_texts,
@@ -107,28 +102,20 @@ def query_vectors(model: RemoteModel, query_texts: list[str]) -> np.ndarray:
 class _CohereEndpoint:
     """One address and the client for it."""
 
-    def __init__(self, settings: CohereSettings, url: str, name: str, key: str, dimension: int) -> None:
-        self.name = name
+    def __init__(self, settings: CohereSettings, url: str, host: str, key: str, dimension: int) -> None:
+        self.name = host
         self._settings = settings
         self._key = key
         self._client = cohere.ClientV2(key, base_url=url, timeout=settings.timeout_seconds, max_retries=0)
-        known = known_model("cohere", settings.model)
-        self._width: dict[str, Any] = {"output_dimension": dimension} if known and dimension != known.dimension else {}
-        self._dimension = dimension
-        self._format = "base64"
+        width = width_to_ask_for("cohere", settings.model, dimension)
+        self._width: dict[str, Any] = {"output_dimension": width} if width else {}
+        self._format = VectorFormat(host, dimension)
 
     def answer(self, texts: list[str], purpose: str, timeout_seconds: float) -> Answer:
         """One request; a second one, with vectors as digits, if the server turns out not to know base64."""
-        asked_for = self._format
-        answer = self._once(texts, purpose, timeout_seconds, asked_for)
-        if asked_for == "base64" and (answer is None or answer.vectors.shape[1] != self._dimension):
-            log.info("%s does not give vectors as base64: they come as digits", self.name)
-            self._format = "float"
-            answer = self._once(texts, purpose, timeout_seconds, "float")
-        assert answer is not None  # noqa: S101 - only base64 may be what a server does not take
-        return answer
+        return self._format.answer(lambda form: self._once(texts, purpose, timeout_seconds, form))
 
-    def _once(self, texts: list[str], purpose: str, timeout_seconds: float, form: str) -> Answer | None:
+    def _once(self, texts: list[str], purpose: str, timeout_seconds: float, form: Form) -> Answer | None:
         """The answer to one request; None when the server does not take base64."""
         try:
             response = self._client.embed(
@@ -140,9 +127,9 @@ class _CohereEndpoint:
                 request_options={"timeout": timeout_seconds, "max_retries": 0},
                 **self._width,
             )
-            return _decoded(response, form, len(texts))
+            return _answer(response, form, len(texts))
         except ApiError as error:
-            if form == "base64" and _is_about_form(error):
+            if form == "base64" and is_about_form(error.status_code, error.body, "embedding_type"):
                 return None
             failed = self._failure(error)
         except httpx.TimeoutException:
@@ -168,16 +155,10 @@ class _CohereEndpoint:
         return failure(status, said, error.headers or {}, advice)
 
 
-def _decoded(response: Any, form: str, texts: int) -> Answer:
+def _answer(response: Any, form: Form, texts: int) -> Answer:
     """The vectors. Raises ValueError or its like when the response is garbled."""
     rows = response.embeddings.base64 if form == "base64" else response.embeddings.float_
     if len(rows) != texts:
         raise DeniedServiceError(f"answered {len(rows)} vectors to {texts} texts, not one for each: mend the server")
-    vectors = [np.frombuffer(base64.b64decode(row), "<f4") if isinstance(row, str) else row for row in rows]
     billed = response.meta and response.meta.billed_units
-    return Answer(np.array(vectors, np.float32), int(billed.input_tokens or 0) if billed else 0)
-
-
-def _is_about_form(error: ApiError) -> bool:
-    said = str(error.body).lower()
-    return error.status_code in (400, 422, 500) and ("embedding_type" in said or "base64" in said)
+    return Answer(decoded(rows), int(billed.input_tokens or 0) if billed else 0)

@@ -10,11 +10,13 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from pipelines.budget import Alert, Spending, Usage
 from pipelines.catalog import embedding_space, shared_graph
 from pipelines.embeddings.openai_batch_jobs import Jobs
 from pipelines.embeddings.openai_batched import Batched
 from pipelines.embeddings.retrying import BusyServiceError
 from pipelines.errors import SettingsError
+from pipelines.outcomes import Plan
 from pipelines.settings import Settings
 from pipelines.staging import Shard
 
@@ -34,22 +36,39 @@ def is_wanted(settings: Settings) -> bool:
     return settings.embedding.service == "openai" and settings.embedding.openai.mode == "batch"
 
 
-def waited(settings: Settings, shards: list[Shard]) -> dict[int, Batched]:
+def waited(settings: Settings, shards: list[Shard], plan: Plan | None = None) -> dict[int, Batched]:
     """Every shard's texts, embedded in batches, by its number: all are submitted before the first is waited for.
 
-    Nothing where batches are not wanted. See `openai_batch_work.advanced` for what it raises.
+    With a budget, which the plan's run keeps to, the first that is submitted is waited for alone: what it was billed
+    tells what the others will be. Nothing where batches are not wanted. See `openai_batch_work.advanced` for what it
+    raises.
     """
     if not is_wanted(settings):
         return {}
     from pipelines.embeddings.openai_batch_work import advanced
 
     batches: dict[str, str] = {}
-    done = {shard.number: advanced(settings, shard, batches) for shard in shards}
+    spending = {shard.number: spent_by(settings, plan, shard) for shard in shards}
+    done: dict[int, Batched] = {}
+
+    def advance(shard: Shard) -> bool:
+        done[shard.number] = advanced(settings, shard, batches, spending[shard.number])
+        return done[shard.number].ready
+
     for shard in shards:
-        while not (batched := done[shard.number]).ready:
-            _sleep_until_ended(settings, batched)
-            done[shard.number] = advanced(settings, shard, batches)
+        own = spending[shard.number]
+        while not advance(shard) and own and own.is_limited and not own.knows_a_batch:
+            _sleep_until_ended(settings, done[shard.number])
+    for shard in shards:
+        while not done[shard.number].ready:
+            _sleep_until_ended(settings, done[shard.number])
+            advance(shard)
     return done
+
+
+def spent_by(settings: Settings, plan: Plan | None, shard: Shard, alert: Alert | None = None) -> Spending | None:
+    """What the batches of a shard spend of the run's budget; None where nothing is known of a run."""
+    return Spending(settings, plan, shard, Usage, alert) if plan else None
 
 
 def forget(settings: Settings, batched: Batched | None) -> None:

@@ -36,12 +36,13 @@ from pipelines.embeddings.retrying import (
     wait_seconds,
 )
 from pipelines.errors import EmbeddingError
-from pipelines.models import known_model
+from pipelines.models import width_to_ask_for
 
 MAX_TEXTS, MAX_BYTES = 50_000, 200_000_000
 NAME = "squadron_job"
 """The key of a batch's metadata that holds the name of the job."""
-TRIES = 5
+TRIES = 12
+"""Of one request: those of the client are over after 54 s at the soonest, those of a creation after 90 s."""
 ENDPOINT: Any = "/v1/embeddings"
 
 T = TypeVar("T")
@@ -96,9 +97,8 @@ class BatchService:
     def line(self, key: str, text: str) -> bytes:
         """The request for one text, a line of a batch's file. Raises UnicodeEncodeError when it is not Unicode."""
         body: dict[str, Any] = {"model": self._settings.model, "input": self._settings.passage_prompt + text}
-        known = known_model("openai", self._settings.model)
-        if known and self._dimension != known.dimension:
-            body["dimensions"] = self._dimension
+        if width := width_to_ask_for("openai", self._settings.model, self._dimension):
+            body["dimensions"] = width
         request = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body | {"encoding_format": "base64"}}
         return json.dumps(request, ensure_ascii=False).encode() + b"\n"
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines import staging
+from pipelines.budget import Spending
 from pipelines.cache import opened_cache
 from pipelines.catalog import shared_graph
 from pipelines.embeddings.openai_batch import LONGEST_SECONDS, open_jobs, service_of
@@ -35,14 +36,15 @@ KEPT_AT_ONCE = 2_048
 ENDED = ("completed", "expired", "cancelled")
 
 
-def advanced(settings: Settings, shard: Shard, batches: dict[str, str]) -> Batched:
+def advanced(settings: Settings, shard: Shard, batches: dict[str, str], spending: Spending | None = None) -> Batched:
     """Take what the batches of a shard brought, submit what is in none, and say what to wait for.
 
     `batches`: job -> batch as earlier calls have left it, brought up to date; the service is asked for what it
     lacks. Raises DeniedServiceError when a batch was refused or cancelled, BusyServiceError when the service cannot
-    be reached or let a day pass with nothing done; what was finished is kept in either case.
+    be reached or let a day pass with nothing done; what was finished is kept in either case. `spending` is told what
+    each job was billed; GuardError when it does not allow the next one, which is not submitted then.
     """
-    work = _Work(settings, shard, batches)
+    work = _Work(settings, shard, batches, spending)
     for job in work.jobs.of(work.texts):
         work.take_up(job)
     work.submit_rest()
@@ -52,11 +54,11 @@ def advanced(settings: Settings, shard: Shard, batches: dict[str, str]) -> Batch
 class _Work:
     """The texts of a shard, and what is found out about them."""
 
-    def __init__(self, settings: Settings, shard: Shard, batches: dict[str, str]) -> None:
-        self._settings, self._batches = settings, batches
+    def __init__(self, settings: Settings, shard: Shard, batches: dict[str, str], spending: Spending | None) -> None:
+        self._settings, self._batches, self._spending = settings, batches, spending
         graph = shared_graph(settings)
         self.jobs, self._service = open_jobs(settings), service_of(settings)
-        self.texts = _texts(settings, graph, shard)
+        self.texts, self._tokens = _texts(settings, graph, shard)
         cache = opened_cache(settings, graph)
         assert cache is not None  # noqa: S101 - or there were no jobs
         self._cache = cache
@@ -98,6 +100,8 @@ class _Work:
                 self._reasons[key] = f"it is not Unicode: {error.reason} at character {error.start}"
         for part in parts(sizes):
             job = self.jobs.opened(part)
+            if self._spending:
+                self._spending.admit_batch(job.name, sum(self._tokens[key] for key in part))
             lines = (self._service.line(key, self.texts[key]) for key in part)
             batch = self._service.submit(job.name, self._settings.collection, lines)
             log.info("batch %s of %d texts: %s", batch.id, len(part), batch.status)
@@ -114,7 +118,7 @@ class _Work:
             wait_seconds=self._wait_seconds,
             jobs=tuple(job.name for job in own),
             embedded=(keys & self.texts.keys()) - self._reasons.keys(),
-            tokens=sum(job.tokens for job in own),
+            billed=tuple((job.name, job.tokens) for job in own if job.tokens),
             reasons=tuple(self._reasons.items()),
             seconds=time.time() - min((job.since for job in own), default=time.time()),
         )
@@ -207,6 +211,8 @@ class _Work:
         self._keep(kept)
         if job.keys <= self.texts.keys():  # else another shard may be done with it, and have forgotten it
             self._touched[job.name] = self.jobs.written(replace(job, tokens=tokens))
+            if self._spending:
+                self._spending.note_batch(job.name, tokens)
 
     def _keep(self, vectors: dict[str, np.ndarray]) -> None:
         if vectors:
@@ -218,9 +224,12 @@ def _done(batch: "Batch") -> int:
     return batch.request_counts.completed if batch.request_counts else 0
 
 
-def _texts(settings: Settings, graph: Graph, shard: Shard) -> dict[str, str]:
-    """Digest -> text."""
-    texts: dict[str, str] = {}
+def _texts(settings: Settings, graph: Graph, shard: Shard) -> tuple[dict[str, str], dict[str, int]]:
+    """Digest -> text, and digest -> its tokens as the tokenizer counts them."""
+    texts, tokens = dict[str, str](), dict[str, int]()
     for passages in staging.read_batches(shard.path, settings.ingest.batch_passages):
-        texts |= {key_of(text): text for text in graph.value("embedding_texts", passages=passages)}
-    return texts
+        filled: list[str] = graph.value("embedding_texts", passages=passages)
+        keys = [key_of(text) for text in filled]
+        texts |= dict(zip(keys, filled, strict=True))
+        tokens |= dict(zip(keys, passages["tokens"].to_pylist(), strict=True))
+    return texts, tokens

@@ -22,8 +22,8 @@ class Batched:
     """Names of the jobs to forget when the vectors are in the store."""
     embedded: frozenset[str] = frozenset()
     """Digests of the texts whose vectors came from batches."""
-    tokens: int = 0
-    """What the service says it billed for them."""
+    billed: tuple[tuple[str, int], ...] = ()
+    """Names of jobs that have ended, and the tokens that the service says it billed for each."""
     reasons: tuple[tuple[str, str], ...] = ()
     """Digest of each refused text, and what the service said."""
     seconds: float = field(default=0.0, compare=False)

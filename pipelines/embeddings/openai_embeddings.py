@@ -8,10 +8,8 @@ refuse it. Vectors come as base64, a third of their size as digits, where the se
 The client's variables OPENAI_ORG_ID and OPENAI_PROJECT_ID are honoured; its own retries are switched off.
 """
 
-import base64
 import json
-import logging
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import openai
@@ -20,14 +18,13 @@ from tokenizers import Tokenizer
 from pipelines.credentials import CREDENTIALS, Credential
 from pipelines.embedding_settings import OpenAISettings
 from pipelines.embeddings import tokenization
-from pipelines.embeddings.access import api_key, host_of, missing_key
+from pipelines.embeddings.access import api_key, host_of, missing_key, places
 from pipelines.embeddings.endpoints import Answer, Limits
 from pipelines.embeddings.remote_model import RemoteModel
 from pipelines.embeddings.retrying import BusyServiceError, DeniedServiceError, failure, told
+from pipelines.embeddings.vector_format import Form, VectorFormat, decoded, is_about_form
 from pipelines.errors import EmbeddingError
-from pipelines.models import dimension_of, known_model, max_tokens_of
-
-log = logging.getLogger(__name__)
+from pipelines.models import dimension_of, max_tokens_of, width_to_ask_for
 
 OWN = CREDENTIALS["openai"]
 AZURE = Credential("AZURE_OPENAI_API_KEY", OWN.connection)
@@ -77,11 +74,9 @@ def model(embedding_settings: OpenAISettings, dimension: int) -> RemoteModel:
     own = settings.azure_deployment or host_of(settings.base_url, "embedding.openai.base_url") == OWN_HOST
     if own and key is None:
         raise missing_key("Azure OpenAI" if settings.azure_deployment else "OpenAI", credential)
-    places = {"base_url": [settings.base_url], "fallback_base_urls": settings.fallback_base_urls}
     endpoints = [
-        _OpenAIEndpoint(settings, url, host_of(url, f"embedding.openai.{name}"), key, dimension)
-        for name, urls in places.items()
-        for url in urls
+        _OpenAIEndpoint(settings, url, host, key, dimension)
+        for url, host in places("openai", settings.base_url, settings.fallback_base_urls)
     ]
     limits = Limits(
         batch_texts=settings.batch_texts,
@@ -121,29 +116,19 @@ def query_vectors(model: RemoteModel, embedding_settings: OpenAISettings, query_
 class _OpenAIEndpoint:
     """One address and the client for it."""
 
-    def __init__(self, settings: OpenAISettings, url: str, name: str, key: str | None, dimension: int) -> None:
-        self.name = name
+    def __init__(self, settings: OpenAISettings, url: str, host: str, key: str | None, dimension: int) -> None:
+        self.name = host
         self._settings = settings
         self._key = key
         self._client = _client(settings, url, key)
-        known = known_model("openai", settings.model)
-        shortened = known and dimension != known.dimension
-        self._dimensions = dimension if shortened else openai.omit
-        self._dimension = dimension
-        self._format: Literal["base64", "float"] = "base64"
+        self._dimensions = width_to_ask_for("openai", settings.model, dimension) or openai.omit
+        self._format = VectorFormat(host, dimension)
 
     def answer(self, texts: list[str], purpose: str, timeout_seconds: float) -> Answer:
         """One request; a second one, with vectors as digits, if the server turns out not to know base64."""
-        asked_for = self._format
-        answer = self._once(texts, timeout_seconds, asked_for)
-        if asked_for == "base64" and (answer is None or answer.vectors.shape[1] != self._dimension):
-            log.info("%s does not give vectors as base64: they come as digits", self.name)
-            self._format = "float"
-            answer = self._once(texts, timeout_seconds, "float")
-        assert answer is not None  # noqa: S101 - only base64 may be what a server does not take
-        return answer
+        return self._format.answer(lambda form: self._once(texts, timeout_seconds, form))
 
-    def _once(self, texts: list[str], timeout_seconds: float, form: Literal["base64", "float"]) -> Answer | None:
+    def _once(self, texts: list[str], timeout_seconds: float, form: Form) -> Answer | None:
         """The answer to one request; None when the server does not take base64."""
         try:
             response = self._client.embeddings.with_raw_response.create(  # its own parsing takes as long as all else
@@ -153,9 +138,9 @@ class _OpenAIEndpoint:
                 encoding_format=form,
                 timeout=timeout_seconds,
             )
-            return _decoded(json.loads(response.content), len(texts))
+            return _answer(json.loads(response.content), len(texts))
         except openai.APIStatusError as error:
-            if form == "base64" and _is_about_form(error):
+            if form == "base64" and is_about_form(error.status_code, error.body, "encoding_format"):
                 return None
             failed = self._failure(error)
         except openai.APITimeoutError:
@@ -198,16 +183,10 @@ def _client(settings: OpenAISettings, url: str, key: str | None) -> openai.OpenA
     return openai.OpenAI(base_url=url, **common)
 
 
-def _decoded(body: Any, texts: int) -> Answer:
+def _answer(body: Any, texts: int) -> Answer:
     """The vectors by their index. Raises ValueError, TypeError or LookupError when the body is garbled."""
     items = sorted(body["data"], key=lambda item: item["index"])
     if [item["index"] for item in items] != list(range(texts)):
         raise DeniedServiceError(f"answered {len(items)} vectors to {texts} texts, not one for each: mend the server")
-    rows = [item["embedding"] for item in items]
-    vectors = [np.frombuffer(base64.b64decode(row), "<f4") if isinstance(row, str) else row for row in rows]
-    return Answer(np.array(vectors, np.float32), int((body.get("usage") or {}).get("total_tokens") or 0))
-
-
-def _is_about_form(error: openai.APIStatusError) -> bool:
-    said = str(error.body).lower()
-    return error.status_code in (400, 422, 500) and ("encoding_format" in said or "base64" in said)
+    billed = (body.get("usage") or {}).get("total_tokens") or 0
+    return Answer(decoded([item["embedding"] for item in items]), int(billed))

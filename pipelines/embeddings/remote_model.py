@@ -11,6 +11,8 @@ import numpy as np
 from pipelines.embeddings.endpoints import Endpoint, Endpoints, Limits
 from pipelines.embeddings.retrying import DeniedServiceError, RefusedRequestError, RefusedTextsError
 
+FEWEST_TEXTS = 8
+"""So many texts are not worth more than one request, however many could be under way."""
 HARMLESS_TEXT = "text"
 Answered = Callable[[list[int], np.ndarray], None]
 """Told of each answer when it comes, by any thread: positions of texts, and their vectors, `float32 [positions, d]`."""
@@ -111,7 +113,7 @@ class RemoteModel:
         limits = self._limits
         most_texts = min(limits.batch_texts, limits.texts_per_minute or limits.batch_texts)
         if not limits.requests_per_minute:
-            most_texts = min(most_texts, -(-len(job.texts) // limits.concurrency))
+            most_texts = min(most_texts, max(FEWEST_TEXTS, -(-len(job.texts) // limits.concurrency)))
         most_tokens = min(limits.batch_tokens, limits.tokens_per_minute or limits.batch_tokens)
         self._measure(job, most_texts, most_tokens)
         batches: list[list[int]] = []

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.connections import storage_options
 from pipelines.errors import StoreError
 from pipelines.stores.lancedb_runtime import lancedb
 
@@ -50,7 +51,7 @@ class Database:
     @cached_property
     def connection(self) -> lancedb.DBConnection:
         """Connected when it is first asked for, which creates the folder."""
-        return lancedb.connect(self.uri)
+        return lancedb.connect(self.uri, storage_options=storage_options(self.uri))
 
     @property
     def folder(self) -> Path | None:

@@ -1,28 +1,18 @@
-"""pgvector's schema: the connection to it, the tables of the generations, and the two that keep the books.
+"""pgvector's schema: the tables of the generations, and the two that keep the books.
 
 `_generations` describes each generation, `_live` says which one a collection points at.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import pyarrow as pa
-from pgvector.psycopg import register_vector
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from pipelines.errors import StoreError
+from pipelines.stores.pgvector_connection import Database
 
-_BOOKS = """
-CREATE EXTENSION IF NOT EXISTS vector;
-CREATE SCHEMA IF NOT EXISTS {schema};
-CREATE TABLE IF NOT EXISTS {schema}._generations (generation text PRIMARY KEY, collection text NOT NULL,
-    dimension integer NOT NULL, metric text NOT NULL, description json NOT NULL);
-CREATE TABLE IF NOT EXISTS {schema}._live (collection text PRIMARY KEY, previous text, revision bigint NOT NULL,
-    generation text NOT NULL REFERENCES {schema}._generations, promoted_at text NOT NULL)"""
 _GENERATION = """
 CREATE TABLE {} (id text COLLATE "C" PRIMARY KEY, document_id text, title text, ordinal integer, text text,
     vector vector({}))"""
@@ -43,7 +33,7 @@ WHERE _live.revision = EXCLUDED.revision - 1"""
 class Table:
     """A generation's table, open."""
 
-    connection: psycopg.Connection
+    database: Database
     name: str
     dimension: int
     columns: tuple[str, ...]
@@ -55,46 +45,27 @@ class Table:
         return Identifier(self.name)
 
 
-def connected(uri: str, schema: str) -> psycopg.Connection:
-    """A connection with the schema first on its path, created if absent: direct, or a pooler's in session mode.
-
-    Raises StoreError, naming the setting and where the password comes from.
-    """
-    with reported(f"store.pgvector.uri {uri!r} (its password: PGPASSWORD or ~/.pgpass) cannot be connected to"):
-        options: dict[str, Any] = {"connect_timeout": 10, "keepalives_idle": 60, "application_name": "squadron"}
-        connection = psycopg.connect(make_conninfo("", **options | conninfo_to_dict(uri)), autocommit=True)
-    with reported(f"store.pgvector.schema_name {schema!r} or the extension vector is absent and cannot be created"):
-        if rows(connection, "SELECT to_regclass(%s)", f'"{schema}"._live') == [(None,)]:
-            # One connection at a time: IF NOT EXISTS does not keep two from creating the same thing.
-            books = SQL("SELECT pg_advisory_xact_lock(hashtext('squadron'));" + _BOOKS)
-            connection.execute(books.format(schema=Identifier(schema)))
-        path = "SELECT set_config('search_path', quote_ident(%s) || ', ' || current_setting('search_path'), false)"
-        connection.execute(path, [schema])
-        register_vector(connection)
-    return connection
-
-
-def opened(client: psycopg.Connection, generation: str) -> tuple[Table, str] | None:
+def opened(database: Database, connection: psycopg.Connection, generation: str) -> tuple[Table, str] | None:
     """The generation's table and metric; None when there is no such generation."""
-    booked = rows(client, "SELECT dimension, metric FROM _generations WHERE generation = %s", generation)
+    booked = rows(connection, "SELECT dimension, metric FROM _generations WHERE generation = %s", generation)
     if not booked:
         return None
-    columns = client.execute(SQL("SELECT * FROM {} LIMIT 0").format(Identifier(generation))).description or []
+    columns = connection.execute(SQL("SELECT * FROM {} LIMIT 0").format(Identifier(generation))).description or []
     ((dimension, metric),) = booked
-    return Table(client, generation, dimension, tuple(column.name for column in columns)), metric
+    return Table(database, generation, dimension, tuple(column.name for column in columns)), metric
 
 
-def create(client: psycopg.Connection, collection_name: str, generation: str, dimension: int, metric: str) -> None:
+def create(connection: psycopg.Connection, collection_name: str, generation: str, dimension: int, metric: str) -> None:
     """Create the generation's table, unless another run was faster, and book it."""
     booked = "INSERT INTO _generations VALUES (%s, %s, %s, %s, '{}') ON CONFLICT DO NOTHING"
-    with client.transaction():  # another run that books it waits here for the end of this one
-        if client.execute(booked, [generation, collection_name, dimension, metric]).rowcount:
-            client.execute(SQL(_GENERATION).format(Identifier(generation), Literal(dimension)))
+    with connection.transaction():  # another run that books it waits here for the end of this one
+        if connection.execute(booked, [generation, collection_name, dimension, metric]).rowcount:
+            connection.execute(SQL(_GENERATION).format(Identifier(generation), Literal(dimension)))
 
 
-def rows(client: psycopg.Connection, query: str | SQL | Composed, *values: object) -> list[tuple[Any, ...]]:
+def rows(connection: psycopg.Connection, query: str | SQL | Composed, *values: object) -> list[tuple[Any, ...]]:
     """What the query answers."""
-    return client.execute(query, values).fetchall()
+    return connection.execute(query, values).fetchall()
 
 
 def listed(names: Sequence[str]) -> Composed:
@@ -112,12 +83,3 @@ def values(column: pa.ChunkedArray) -> Any:
 def storable(text: str) -> str:
     """The text, U+FFFD in place of U+0000, which Postgres does not keep."""
     return text.replace("\0", "\ufffd")
-
-
-@contextmanager
-def reported(what: str) -> Iterator[None]:
-    """What Postgres and its client raise, as a StoreError."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise StoreError(f"{what}: {error}") from error

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import psycopg
 import pyarrow as pa
-from psycopg.sql import SQL, Identifier, Literal
+from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from pipelines.dataflow.records import RECORD_COLUMNS, VECTOR_COLUMN, record_schema
 from pipelines.errors import StoreError
 from pipelines.store_settings import PgvectorSettings
 from pipelines.stores import pgvector_schema as schema
 from pipelines.stores.checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
+from pipelines.stores.pgvector_connection import Database
 from pipelines.stores.pgvector_schema import Table
 from pipelines.stores.pointer import next_pointer, refuse_live, stale
 
@@ -34,13 +35,15 @@ _METRICS = {
 _TYPES = {"ordinal": "int4", VECTOR_COLUMN: "vector"}
 
 
-def client(store_settings: PgvectorSettings) -> psycopg.Connection:
-    """The connection, its schema there. Raises StoreError, naming the setting, when it cannot be made."""
-    return schema.connected(store_settings.uri, store_settings.schema_name)
+def client(store_settings: PgvectorSettings) -> Database:
+    """The database, its schema there. Raises StoreError, naming the setting, when it cannot be connected to."""
+    database = Database(store_settings)
+    database.answered("the database does not answer", lambda connection: connection.execute("SELECT 1"))
+    return database
 
 
 def collection(
-    client: psycopg.Connection,
+    client: Database,
     collection_name: str,
     generation: str,
     dimension: int,
@@ -51,20 +54,20 @@ def collection(
 
     Raises StoreError when it exists with another dimension or metric.
     """
-    with schema.reported(f"generation {generation!r} could not be opened"):
-        found = schema.opened(client, generation)
-        if not found:
-            schema.create(client, collection_name, generation, dimension, metric)
-            return collection(client, collection_name, generation, dimension, metric, metadata_columns)
+
+    def opened(connection: psycopg.Connection) -> Table:
+        while not (found := schema.opened(client, connection, generation)):
+            schema.create(connection, collection_name, generation, dimension, metric)
         table, found_metric = found
         refuse_other(generation, "dimension", table.dimension, dimension)
         refuse_other(generation, "metric", found_metric, metric)
-        if not (missing := [name for name in metadata_columns if name not in table.columns]):
-            return table
+        missing = [name for name in metadata_columns if name not in table.columns]
         for name in missing:
             add = SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} text")
-            client.execute(add.format(table.quoted, Identifier(name)))
+            connection.execute(add.format(table.quoted, Identifier(name)))
         return Table(client, generation, dimension, (*table.columns, *missing))
+
+    return client.answered(f"generation {generation!r} could not be opened", opened)
 
 
 def stored_ids(collection: Table) -> Iterator[pa.Array]:
@@ -72,8 +75,7 @@ def stored_ids(collection: Table) -> Iterator[pa.Array]:
     page = SQL("SELECT id FROM {} WHERE id > %s ORDER BY id LIMIT {}").format(collection.quoted, IDS_PER_CALL)
     last = ""
     while True:
-        with schema.reported(f"the ids of {collection.name!r} could not be read"):
-            ids = [key for (key,) in schema.rows(collection.connection, page, last)]
+        ids = [key for (key,) in _read(collection, "ids could not be read", page, last)]
         if not ids:
             return
         yield pa.array(ids, pa.string())
@@ -87,8 +89,7 @@ def stored_rows(collection: Table, wanted_ids: pa.Array) -> pa.Table:
     query = SQL("SELECT {} FROM {} WHERE id = ANY(%s)").format(SQL(", ").join(read), collection.quoted)
     parts = [wanted.empty_table()]
     for start in range(0, len(wanted_ids), IDS_PER_CALL):
-        with schema.reported(f"rows of {collection.name!r} could not be read"):
-            found = schema.rows(collection.connection, query, wanted_ids[start : start + IDS_PER_CALL].to_pylist())
+        found = _read(collection, "rows could not be read", query, wanted_ids[start : start + IDS_PER_CALL].to_pylist())
         columns = zip(*found, strict=True) if found else [()] * len(wanted)
         parts.append(pa.table(dict(zip(wanted.names, map(list, columns), strict=True)), wanted))
     return pa.concat_tables(parts)
@@ -108,14 +109,18 @@ def rows_written(collection: Table, records: pa.Table) -> int:
     copied = SQL("COPY incoming ({}) FROM STDIN (FORMAT BINARY)").format(schema.listed(names))
     # In the order of their ids, lest two writers of the same rows wait for each other for ever.
     merged = SQL(schema.MERGE).format(collection.quoted, schema.listed(collection.columns), updates)
-    failed = f"{len(records)} rows could not be written to {collection.name!r}"
-    with schema.reported(failed), collection.connection.transaction(), collection.connection.cursor() as cursor:
-        cursor.execute(incoming)
-        with cursor.copy(copied) as copy:
-            copy.set_types([_TYPES.get(name, "text") for name in names])
-            for row in zip(*(schema.values(records[name]) for name in names), strict=True):
-                copy.write_row(row)
-        return cursor.execute(merged).rowcount
+    columns = [schema.values(records[name]) for name in names]
+
+    def write(connection: psycopg.Connection) -> int:
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.execute(incoming)
+            with cursor.copy(copied) as copy:
+                copy.set_types([_TYPES.get(name, "text") for name in names])
+                for row in zip(*columns, strict=True):
+                    copy.write_row(row)
+            return cursor.execute(merged).rowcount
+
+    return collection.database.answered(f"{len(records)} rows could not be written to {collection.name!r}", write)
 
 
 def rows_deleted(collection: Table, expired_ids: pa.Array) -> int:
@@ -123,15 +128,17 @@ def rows_deleted(collection: Table, expired_ids: pa.Array) -> int:
     delete, deleted = SQL("DELETE FROM {} WHERE id = ANY(%s)").format(collection.quoted), 0
     for start in range(0, len(expired_ids), IDS_PER_CALL):
         ids = expired_ids[start : start + IDS_PER_CALL].to_pylist()
-        with schema.reported(f"rows could not be deleted from {collection.name!r}"):
-            deleted += collection.connection.execute(delete, [ids]).rowcount
+        deleted += collection.database.answered(
+            f"rows could not be deleted from {collection.name!r}",
+            lambda connection, ids=ids: connection.execute(delete, [ids]).rowcount,  # type: ignore[misc]
+        )
     return deleted
 
 
 def row_count(collection: Table) -> int:
     """The exact number of rows."""
-    with schema.reported(f"the rows of {collection.name!r} could not be counted"):
-        ((rows,),) = schema.rows(collection.connection, SQL("SELECT count(*) FROM {}").format(collection.quoted))
+    counted = SQL("SELECT count(*) FROM {}").format(collection.quoted)
+    ((rows,),) = _read(collection, "rows could not be counted", counted)
     return rows
 
 
@@ -149,13 +156,16 @@ def index_built(collection: Table, metric: str, store_settings: PgvectorSettings
     """What searches use. Vacuums the table; builds an HNSW index once there are enough rows, to which Postgres adds
     later ones. Below `index_min_rows`, and for vectors wider than pgvector indexes, search is exact.
     """
-    client, rows, index = collection.connection, row_count(collection), f"{collection.name}_hnsw"
-    with schema.reported(f"the index of {collection.name!r} could not be built"):
+    rows, index = row_count(collection), f"{collection.name}_hnsw"
+
+    def build(connection: psycopg.Connection) -> bool:
         if rows >= store_settings.index_min_rows and collection.dimension <= MAX_INDEXED_DIMENSION:
-            build = SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (vector {})")
-            client.execute(build.format(Identifier(index), collection.quoted, _METRICS[metric][1]))
-        client.execute(SQL("VACUUM (ANALYZE) {}").format(collection.quoted))
-        built = schema.rows(client, "SELECT to_regclass(quote_ident(%s))", index) != [(None,)]
+            create = SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (vector {})")
+            connection.execute(create.format(Identifier(index), collection.quoted, _METRICS[metric][1]))
+        connection.execute(SQL("VACUUM (ANALYZE) {}").format(collection.quoted))
+        return schema.rows(connection, "SELECT to_regclass(quote_ident(%s))", index) != [(None,)]
+
+    built = collection.database.answered(f"the index of {collection.name!r} could not be built", build)
     return f"HNSW over {rows} rows" if built else f"none: exact search over {rows} rows"
 
 
@@ -177,42 +187,49 @@ def matches(collection: Table, query_vectors: np.ndarray, top_k: int, metric: st
         order=SQL("distance + 0" if exact else "distance"),  # no index is on the sum
         limit=Literal(top_k),
     )
-    found: list[tuple[Any, ...]] = []
-    with schema.reported(f"{collection.name!r} could not be searched"), collection.connection.transaction():
-        if not exact:
-            collection.connection.execute(f"SET LOCAL hnsw.ef_search = {candidates}")
-        for query, vector in enumerate(query_vectors):
-            nearest = schema.rows(collection.connection, search, vector, *values.values())
-            found += [(query, rank, *row) for rank, row in enumerate(nearest, start=1)]
+
+    def searched(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
+        found = []
+        with connection.transaction():
+            if not exact:
+                connection.execute(f"SET LOCAL hnsw.ef_search = {candidates}")
+            for query, vector in enumerate(query_vectors):
+                nearest = schema.rows(connection, search, vector, *values.values())
+                found += [(query, rank, *row) for rank, row in enumerate(nearest, start=1)]
+        return found
+
+    found = collection.database.answered(f"{collection.name!r} could not be searched", searched)
     columns = zip(*found, strict=True) if found else [()] * len(MATCH_SCHEMA)
     return pa.table(dict(zip(MATCH_SCHEMA.names, map(list, columns), strict=True)), MATCH_SCHEMA)
 
 
-def generations(client: psycopg.Connection, collection_name: str) -> dict[str, dict[str, Any]]:
+def generations(client: Database, collection_name: str) -> dict[str, dict[str, Any]]:
     """The collection's generations that exist, by name, with their descriptions."""
     query = "SELECT generation, description FROM _generations WHERE collection = %s ORDER BY generation"
-    with schema.reported("the generations could not be read"):
-        return dict(schema.rows(client, query, collection_name))
+    return client.answered(
+        "the generations could not be read", lambda connection: dict(schema.rows(connection, query, collection_name))
+    )
 
 
-def described(client: psycopg.Connection, collection_name: str, generation: str, description: dict[str, Any]) -> str:
+def described(client: Database, collection_name: str, generation: str, description: dict[str, Any]) -> str:
     """The generation, after its description was stored in place of the one before."""
     update = "UPDATE _generations SET description = %s WHERE generation = %s AND collection = %s"
-    with schema.reported(f"{generation!r} could not be described"):
-        client.execute(update, [json.dumps(description), generation, collection_name])
+    given = [json.dumps(description), generation, collection_name]
+    client.answered(f"{generation!r} could not be described", lambda connection: connection.execute(update, given))
     return generation
 
 
-def live_generation(client: psycopg.Connection, collection_name: str) -> dict[str, Any] | None:
+def live_generation(client: Database, collection_name: str) -> dict[str, Any] | None:
     """The live pointer: generation, previous, revision, promoted_at; None before the first promotion."""
-    with schema.reported("the live generation could not be read"):
-        cursor = client.cursor(row_factory=psycopg.rows.dict_row)
+
+    def read(connection: psycopg.Connection) -> dict[str, Any] | None:
+        cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
         return cursor.execute("SELECT * FROM _live WHERE collection = %s", [collection_name]).fetchone()
 
+    return client.answered("the live generation could not be read", read)
 
-def promoted(
-    client: psycopg.Connection, collection_name: str, generation: str, expected_live: str | None
-) -> dict[str, Any]:
+
+def promoted(client: Database, collection_name: str, generation: str, expected_live: str | None) -> dict[str, Any]:
     """The live pointer, moved to the generation.
 
     Raises StaleLiveError when `expected_live` is not what was live, StoreError when there is no such generation.
@@ -222,21 +239,33 @@ def promoted(
     pointer = next_pointer(collection_name, generation, existing, before, expected_live)
     if pointer == before:
         return pointer
-    with schema.reported(f"{generation!r} could not be promoted"):
-        moved = client.execute(schema.MOVE, pointer).rowcount
-    if not moved:
-        now = live_generation(client, collection_name)
-        raise stale(collection_name, generation, now["generation"] if now else None, expected_live)
-    return pointer
+    failed = f"{generation!r} could not be promoted"
+    if client.answered(failed, lambda connection: connection.execute(schema.MOVE, pointer).rowcount):
+        return pointer
+    now = live_generation(client, collection_name)
+    if now == pointer:  # moved, the answer was lost
+        return pointer
+    raise stale(collection_name, generation, now["generation"] if now else None, expected_live)
 
 
-def dropped(client: psycopg.Connection, collection_name: str, generation: str) -> str:
+def dropped(client: Database, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one, and for another collection's."""
     refuse_live(collection_name, generation, live_generation(client, collection_name))
-    with schema.reported(f"{generation!r} could not be dropped"), client.transaction():
-        # Refused by `_live`, which refers to it, should another run have promoted it just now.
-        deleted = schema.rows(client, "DELETE FROM _generations WHERE generation = %s RETURNING collection", generation)
-        if deleted not in ([], [(collection_name,)]):
-            raise StoreError(f"{generation!r} is of collection {deleted[0][0]!r}: it was not dropped")
-        client.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(generation)))
+
+    def drop(connection: psycopg.Connection) -> None:
+        with connection.transaction():
+            # Refused by `_live`, which refers to it, should another run have promoted it just now.
+            delete = "DELETE FROM _generations WHERE generation = %s RETURNING collection"
+            deleted = schema.rows(connection, delete, generation)
+            if deleted not in ([], [(collection_name,)]):
+                raise StoreError(f"{generation!r} is of collection {deleted[0][0]!r}: it was not dropped")
+            connection.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(generation)))
+
+    client.answered(f"{generation!r} could not be dropped", drop)
     return generation
+
+
+def _read(collection: Table, failed: str, query: SQL | Composed, *values: object) -> list[tuple[Any, ...]]:
+    """What the query answers."""
+    said = f"{collection.name!r}: {failed}"
+    return collection.database.answered(said, lambda connection: schema.rows(connection, query, *values))

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -22,6 +21,7 @@ from pinecone.errors import (
 from pipelines.credentials import CREDENTIALS
 from pipelines.errors import StoreError
 from pipelines.store_settings import PineconeSettings
+from pipelines.stores.patience import Patience
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -29,8 +29,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 KEY = CREDENTIALS["pinecone"]
-FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.25, 8.0
-LONGEST_RETRY_AFTER_SECONDS = 300.0
 
 # Both report every request at the level that tasks log at.
 for _chatty in map(logging.getLogger, ("pinecone", "httpx")):
@@ -63,23 +61,22 @@ class Requests:
         return f"store.pinecone.index {self.settings.index!r}"
 
     def call(self, what: str, request: Callable[[], T], passing: tuple[type[PineconeError], ...] = ()) -> T:
-        """The answer to a request. It is repeated while the service is busy or cannot be reached, within bounds.
+        """The answer to a request, repeated for `deadline_seconds` while the service is busy or cannot be reached.
 
         Raises StoreError, with what was done and why it failed; errors that are `passing` are raised as they are.
         """
-        attempt = 0
+        patience = Patience(self.settings.deadline_seconds, self.settings.max_retries)
         while True:
             try:
                 return request()
             except passing:
                 raise
             except PineconeError as error:
-                pause = _pause_seconds(error, attempt)
-                if pause is None or attempt >= self.settings.max_retries:
+                pause = patience.wait_seconds(_may_pass(error), _asked_seconds(error))
+                if pause is None:
                     shows_key = _without_key(str(error)) != str(error)
-                    raise StoreError(self._explanation(what, error, attempt + 1)) from None if shows_key else error
-                attempt += 1
-                log.warning("%s. Trying again in %.1f s", self._explanation(what, error, attempt), pause)
+                    raise StoreError(self._explanation(what, error, patience)) from None if shows_key else error
+                log.warning("%s. Trying again in %.1f s", self._explanation(what, error, patience), pause)
                 time.sleep(pause)
 
     def polls(self) -> Iterator[None]:
@@ -115,8 +112,8 @@ class Requests:
             done.result()
         return [done.result() for done in tasks]
 
-    def _explanation(self, what: str, error: PineconeError, attempts: int) -> str:
-        tried = f" after {attempts} attempts" if attempts > 1 else ""
+    def _explanation(self, what: str, error: PineconeError, patience: Patience) -> str:
+        tried, given_up = patience.tried(), patience.given_up("store.pinecone")
         if isinstance(error, UnauthorizedError):
             # What the service says about the key is not repeated: it might be the key.
             return (
@@ -125,10 +122,10 @@ class Requests:
             )
         if isinstance(error, PineconeTimeoutError):
             waited = f"no answer within store.pinecone.timeout_seconds = {self.settings.timeout_seconds:g}"
-            return f"{self.address}: {what} failed{tried}: {waited}"
+            return f"{self.address}: {what} failed{tried}: {waited}{given_up}"
         if isinstance(error, PineconeConnectionError):
-            return f"{self.address} cannot be reached: {what} failed{tried}: {error.message}"
-        return f"{self.address}: {what} failed{tried}: {_without_key(str(error))}"
+            return f"{self.address} cannot be reached: {what} failed{tried}: {error.message}{given_up}"
+        return f"{self.address}: {what} failed{tried}: {_without_key(str(error))}{given_up}"
 
 
 def _without_key(text: str) -> str:
@@ -137,18 +134,17 @@ def _without_key(text: str) -> str:
     return text.replace(key, "[key]") if key else text
 
 
-def _pause_seconds(error: PineconeError, attempt: int) -> float | None:
-    """How long to wait before the next attempt; None where it would fail as well."""
+def _may_pass(error: PineconeError) -> bool:
     if isinstance(error, ApiError):
-        if error.status_code not in (408, 429) and error.status_code < 500:
-            return None
-        with suppress(ValueError):
-            told = float((error.headers or {}).get("retry-after", ""))
-            # Those who were told the same do not all come back at the same moment.
-            return told * random.uniform(1, 1.1) if 0 <= told <= LONGEST_RETRY_AFTER_SECONDS else None  # noqa: S311
-    elif not isinstance(
-        error, PineconeConnectionError | PineconeTimeoutError | ResponseParsingError | PartlyWrittenError
-    ):
-        return None
-    longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**attempt)
-    return random.uniform(longest / 2, longest)  # noqa: S311
+        return error.status_code in (408, 429) or error.status_code >= 500
+    broken_off = (PineconeConnectionError, PineconeTimeoutError, ResponseParsingError, PartlyWrittenError)
+    return isinstance(error, broken_off)
+
+
+def _asked_seconds(error: PineconeError) -> float | None:
+    """What the service asks to wait, if it does."""
+    headers = error.headers if isinstance(error, ApiError) else None
+    with suppress(ValueError):
+        asked = float((headers or {}).get("retry-after", ""))
+        return asked if asked >= 0 else None
+    return None

@@ -7,6 +7,7 @@ time of writing through it (benchmarks/stores), and to read ids a fifth.
 import logging
 import os
 import re
+import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 import grpc  # type: ignore[import-untyped]
 import httpx
 from weaviate import WeaviateClient
-from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+from weaviate.classes.init import AdditionalConfig, Auth, GrpcConfig, Timeout
 from weaviate.connect import ConnectionParams
 from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
 from weaviate.proto.v1 import weaviate_pb2_grpc
@@ -24,6 +25,9 @@ from weaviate.proto.v1 import weaviate_pb2_grpc
 from pipelines.credentials import CREDENTIALS
 from pipelines.errors import SettingsError, StoreError
 from pipelines.store_settings import WeaviateSettings
+from pipelines.stores.patience import Patience
+
+log = logging.getLogger(__name__)
 
 # When an object is refused, the client logs all of it, text and vector; the errors raised here say enough.
 logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)
@@ -33,7 +37,12 @@ if logging.getLogger("httpx").level == logging.NOTSET:
 
 KEY = CREDENTIALS["weaviate"]
 UNAUTHENTICATED = {401, "UNAUTHENTICATED"}
+PASSING = {429, 502, 503, 504, "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
+PASSING |= {"CANCELLED"}  # by the server, which goes: nothing here cancels a call
 CONNECT_SECONDS = 10
+# gRPC's own pause after an outage grows to two minutes, and until its end every call fails: ours are to decide.
+RECONNECTING = [(f"grpc.{which}_reconnect_backoff_ms", 500) for which in ("initial", "min")]
+RECONNECTING += [("grpc.max_reconnect_backoff_ms", 2000)]
 # What a server, and the client, take if the server does not say: `grpcMaxMessageSize` of its meta endpoint.
 MESSAGE_BYTES = 104_858_000
 
@@ -58,15 +67,33 @@ class Connection:
 
 
 def connected(settings: WeaviateSettings) -> Connection:
-    """A connection whose REST and gRPC addresses answer.
+    """A connection whose REST and gRPC addresses answer; a server that is away is waited for.
 
-    Raises StoreError, naming the setting, when one does not, SettingsError when the address or the key cannot be right.
+    Raises StoreError, naming the setting, when one does not answer within `deadline_seconds`, SettingsError when the
+    address or the key cannot be right.
     """
+    patience = Patience(settings.deadline_seconds, settings.max_retries)
+    while True:
+        try:
+            return _opened(settings)
+        except StoreError as refused:
+            cause = refused.__cause__
+            wait = patience.wait_seconds(cause is not None and may_pass(*failure(cause)))
+            if wait is None:
+                raise StoreError(f"{refused}{patience.given_up('store.weaviate')}") from cause
+            log.warning("%s Trying again in %.1f s", refused, wait)
+            time.sleep(wait)
+
+
+def _opened(settings: WeaviateSettings) -> Connection:
     key, timeout, addresses = _key(), settings.timeout_seconds, _addresses(settings)
     client = WeaviateClient(
         addresses,
         auth_client_secret=Auth.api_key(key) if key else None,
-        additional_config=AdditionalConfig(timeout=Timeout(init=timeout, query=timeout, insert=timeout)),
+        additional_config=AdditionalConfig(
+            timeout=Timeout(init=timeout, query=timeout, insert=timeout),
+            grpc_config=GrpcConfig(channel_options=RECONNECTING),
+        ),
         skip_init_checks=True,  # they ask PyPI for a newer client
     )
     try:
@@ -101,6 +128,11 @@ def failure(error: BaseException) -> tuple[int | str, str]:
     elif any(isinstance(link, httpx.TransportError) for link in chain):
         code = "UNAVAILABLE"
     return code, " ".join(reason.split())[:500]
+
+
+def may_pass(code: int | str, reason: str) -> bool:
+    """Whether another attempt may do better than one that failed so."""
+    return code in PASSING and "larger than max" not in reason
 
 
 def chained(error: BaseException | None) -> Iterator[BaseException]:
@@ -153,9 +185,7 @@ def _addresses(settings: WeaviateSettings) -> ConnectionParams:
 def _channel(addresses: ConnectionParams, message_bytes: int) -> grpc.Channel:
     target = f"{addresses.grpc.host}:{addresses.grpc.port}"
     options = [(f"grpc.max_{way}_message_length", message_bytes) for way in ("send", "receive")]
-    # gRPC's own pause after an outage grows to two minutes, and until its end every call fails: ours are to decide.
-    options += [(f"grpc.{which}_reconnect_backoff_ms", 500) for which in ("initial", "min")]
-    options.append(("grpc.max_reconnect_backoff_ms", 2000))
+    options += RECONNECTING
     if addresses.grpc.secure:
         return grpc.secure_channel(target, grpc.ssl_channel_credentials(), options)
     return grpc.insecure_channel(target, options)

@@ -1,8 +1,6 @@
 """Weaviate's requests: repeated where a failure may pass, several under way at once, their errors in plain words."""
 
-import itertools
 import logging
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +11,21 @@ import httpx
 from weaviate.exceptions import WeaviateBaseError, WeaviateRetryError
 
 from pipelines.errors import StoreError
-from pipelines.stores.weaviate_connection import UNAUTHENTICATED, Connection, chained, failure, refused_key, shown
+from pipelines.stores.patience import REFUSED_ROW_TRIES, Patience, pause_seconds
+from pipelines.stores.weaviate_connection import (
+    UNAUTHENTICATED,
+    Connection,
+    chained,
+    failure,
+    may_pass,
+    refused_key,
+    shown,
+)
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
-_PASSING = {429, 502, 503, 504, "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
+CLIENT_ATTEMPTS = 6
+"""How often the client itself sends a search or a count, within 63 seconds."""
 _Part = TypeVar("_Part")
 _Answer = TypeVar("_Answer")
 
@@ -26,28 +33,30 @@ _Answer = TypeVar("_Answer")
 def answered(connection: Connection, doing: str, call: Callable[[], _Answer]) -> _Answer:
     """What the call returns; it is repeated where its failure may pass, so it must be one that may be.
 
-    Raises StoreError, saying what was being done, when it does not pass or `max_retries` are used up. What the client
-    has repeated by itself, for a minute, is not repeated again: searches and counts of a server that is not available.
+    Raises StoreError, saying what was being done, when it does not pass, or `deadline_seconds` or `max_retries` are
+    used up. What the client has repeated by itself, searches and counts, counts for as many attempts.
     """
-    for attempt in itertools.count():
+    settings = connection.settings
+    patience = Patience(settings.deadline_seconds, settings.max_retries)
+    while True:
         try:
             return call()
         except (WeaviateBaseError, httpx.TransportError, grpc.RpcError) as error:
             code, reason = failure(error)
             if code in UNAUTHENTICATED:
-                raise refused_key(connection.settings) from error
-            repeated = any(isinstance(link, WeaviateRetryError) for link in chained(error))
+                raise refused_key(settings) from error
             if code == "DEADLINE_EXCEEDED":
-                reason += f" (store.weaviate.timeout_seconds is {connection.settings.timeout_seconds:g})"
-            passing = code in _PASSING and "larger than max" not in reason and not repeated
-            if not passing or attempt == connection.settings.max_retries:
-                after = f" after {attempt + 1} attempts" if attempt else ""
+                reason += f" (store.weaviate.timeout_seconds is {settings.timeout_seconds:g})"
+            repeated = any(isinstance(link, WeaviateRetryError) for link in chained(error))
+            attempts = CLIENT_ATTEMPTS if repeated else 1
+            wait = patience.wait_seconds(may_pass(code, reason), attempts=attempts)
+            if wait is None:
+                given_up = patience.given_up("store.weaviate")
                 raise StoreError(
-                    f"Weaviate at {shown(connection.settings.uri)} did not {doing}{after}: {code}: {reason}"
+                    f"Weaviate at {shown(settings.uri)} did not {doing}{patience.tried()}: {code}: {reason}{given_up}"
                 ) from error
-            log.warning("Weaviate did not %s: %s: %s. Trying again", doing, code, reason)
-            pause(attempt)
-    raise AssertionError
+            log.warning("Weaviate did not %s: %s: %s. Trying again in %.1f s", doing, code, reason, wait)
+            time.sleep(wait)
 
 
 def called(connection: Connection, doing: str, method: str, request: Any) -> Any:
@@ -69,7 +78,12 @@ def at_once(connection: Connection, work: Callable[[_Part], _Answer], parts: Ite
                 future.cancel()
 
 
-def pause(attempt: int) -> None:
-    """Wait before another attempt: longer each time, and not all workers equally long."""
-    longest = min(FIRST_PAUSE_SECONDS * 2**attempt, LONGEST_PAUSE_SECONDS)
-    time.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 - nothing secret about it
+def tries(connection: Connection) -> int:
+    """How often a row is sent that the server refuses."""
+    most = connection.settings.max_retries
+    return REFUSED_ROW_TRIES if most is None else most + 1
+
+
+def pause(failures: int) -> None:
+    """Wait before another attempt after so many that failed."""
+    time.sleep(pause_seconds(failures))

@@ -19,7 +19,7 @@ from weaviate.proto.v1 import batch_pb2, search_get_pb2
 
 from pipelines.dataflow.records import VECTOR_COLUMN
 from pipelines.errors import StoreError
-from pipelines.stores.weaviate_requests import answered, called, pause
+from pipelines.stores.weaviate_requests import answered, called, pause, tries
 from pipelines.stores.weaviate_schema import COLUMNS, VECTOR, Generation, class_name, stored_name
 
 # The server works on the messages that arrive together: several small ones are written sooner than a large one.
@@ -50,10 +50,10 @@ def messages(records: pa.Table, message_bytes: int) -> Iterator[pa.Table]:
 def write(generation: Generation, records: pa.Table) -> dict[str, str]:
     """Write the records, those refused once more; what the server refused every time, with its reason, by id."""
     connection, objects = generation.connection, _objects(generation, records)
-    for attempt in itertools.count():
+    for attempt in itertools.count(1):
         doing = f"write {len(objects)} rows to {generation.name!r}"
         reply = called(connection, doing, "BatchObjects", batch_pb2.BatchObjectsRequest(objects=objects))
-        if not reply.errors or attempt == connection.settings.max_retries:
+        if not reply.errors or attempt == tries(connection):
             return {_id(objects[failed.index].uuid): failed.error for failed in reply.errors}
         objects = [objects[failed.index] for failed in reply.errors]
         pause(attempt)
@@ -65,13 +65,13 @@ def delete(generation: Generation, ids: pa.Array) -> int:
     connection, deleted = generation.connection, 0
     these = Filter.by_id().contains_any([_uuid(key) for key in ids.to_pylist()])
     call = partial(generation.rows.data.delete_many, where=these, verbose=True)
-    for attempt in itertools.count():
+    for attempt in itertools.count(1):
         reply = answered(connection, f"delete {len(ids)} rows of {generation.name!r}", call)
         outcomes: list[Any] = reply.objects or []
         deleted += reply.successful
         if reply.matches <= reply.successful:
             return deleted
-        if attempt == connection.settings.max_retries:
+        if attempt == tries(connection):
             reasons = {str(one.error) for one in outcomes if not one.successful}
             left = reply.matches - reply.successful
             raise StoreError(f"{left} rows were not deleted from {generation.name!r}: {'; '.join(sorted(reasons))}")

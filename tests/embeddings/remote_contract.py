@@ -24,6 +24,16 @@ from tests.wire.embedding_service import EmbeddingServer
 CONCURRENCY = 4
 """What the settings of `service` say."""
 BATCH_TEXTS = 8
+PACE = {
+    "timeout_seconds": 1,
+    "deadline_seconds": 2,
+    "concurrency": 1,
+    "batch_texts": 1,
+    "requests_per_minute": 1,
+    "tokens_per_minute": 1,
+    "max_tokens": 100,
+}
+"""Settings that every service has, and that no vector depends on."""
 
 
 def unused_url() -> str:

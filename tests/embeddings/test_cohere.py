@@ -11,7 +11,7 @@ from pipelines.embeddings import cohere_embeddings
 from pipelines.embeddings.retrying import DeniedServiceError, RefusedTextsError
 from pipelines.errors import SettingsError
 from tests.embeddings.contract import EmbeddingContract
-from tests.embeddings.remote_contract import BATCH_TEXTS, CONCURRENCY, RemoteContract
+from tests.embeddings.remote_contract import BATCH_TEXTS, CONCURRENCY, PACE, RemoteContract
 from tests.embeddings.subject import Service, numbered
 from tests.wire.cohere_server import CohereServer
 
@@ -54,14 +54,8 @@ class TestCohere(RemoteContract, EmbeddingContract):
     same_space = {
         "base_url": "http://127.0.0.1:1",
         "fallback_base_urls": ["http://127.0.0.1:2"],
-        "timeout_seconds": 1,
-        "deadline_seconds": 2,
-        "concurrency": 1,
-        "batch_texts": 1,
-        "requests_per_minute": 1,
+        **PACE,
         "texts_per_minute": 1,
-        "tokens_per_minute": 1,
-        "max_tokens": 100,
     }
     variable = "CO_API_KEY"
     connection = "cohere_default"

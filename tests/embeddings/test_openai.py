@@ -10,7 +10,7 @@ from pipelines.embeddings import openai_embeddings
 from pipelines.embeddings.retrying import DeniedServiceError, RefusedTextsError
 from pipelines.errors import SettingsError
 from tests.embeddings.contract import EmbeddingContract
-from tests.embeddings.remote_contract import BATCH_TEXTS, CONCURRENCY, RemoteContract
+from tests.embeddings.remote_contract import BATCH_TEXTS, CONCURRENCY, PACE, RemoteContract
 from tests.embeddings.subject import Service, numbered
 from tests.wire.openai_server import MAX_REQUEST_TOKENS, MAX_TEXT_TOKENS, OpenAIServer
 
@@ -54,13 +54,7 @@ class TestOpenAI(RemoteContract, EmbeddingContract):
     same_space = {
         "base_url": "http://127.0.0.1:1/v1",
         "fallback_base_urls": ["http://127.0.0.1:2/v1"],
-        "timeout_seconds": 1,
-        "deadline_seconds": 2,
-        "concurrency": 1,
-        "batch_texts": 1,
-        "requests_per_minute": 1,
-        "tokens_per_minute": 1,
-        "max_tokens": 100,
+        **PACE,
         "query_prompt": "query: ",
     }
     variable = "OPENAI_API_KEY"

@@ -19,7 +19,7 @@ from pipelines.embeddings.openai_batch_jobs import key_of
 from pipelines.embeddings.openai_batch_service import parts
 from pipelines.embeddings.openai_batch_work import advanced
 from pipelines.embeddings.retrying import BusyServiceError, DeniedServiceError
-from pipelines.errors import SettingsError
+from pipelines.errors import GuardError, SettingsError
 from pipelines.ingesting import ingest_shard
 from pipelines.runs import ingest
 from pipelines.searching import search
@@ -338,3 +338,68 @@ def test_the_mode_is_no_part_of_the_vector_space(batch_settings: Changed) -> Non
     spaces = [catalog.vector_space(batch_settings(**{"embedding.openai.mode": mode})) for mode in ("sync", "batch")]
 
     assert spaces[0] == spaces[1]
+
+
+def job_tokens(settings: Settings) -> int:
+    """Tokens of the corpus, as the tokenizer counts them."""
+    return steps.plan(settings, "dry", dry_run=True).tokens
+
+
+class _DearServer(OpenAIBatchServer):
+    """Bills twice the tokens of its texts."""
+
+    def answer(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        found, headers = super().answer(path, body)
+        found["usage"] = {name: 2 * tokens for name, tokens in found["usage"].items()}
+        return found, headers
+
+
+@pytest.mark.parametrize("limit", ["budget.max_tokens", "budget.max_cost_usd"])
+def test_a_service_that_bills_more_than_estimated_is_stopped_before_the_job_that_would_exceed_the_budget(
+    batch_settings: Changed, limit: str
+) -> None:
+    with _DearServer(key=KEY) as dear:
+        changes = {"ingest.shard_passages": 10, "embedding.openai.base_url": dear.url + "/v1"}
+        allowed = int(1.3 * job_tokens(batch_settings(**changes)))
+        budget = {limit: allowed if limit == "budget.max_tokens" else allowed * 0.01 / 1e6}
+
+        with pytest.raises(GuardError, match=rf"{limit} allows .* billed 2\.00 times the estimate.*not submitted"):
+            ingest(batch_settings(**changes, **budget))
+        stopped = len(dear.batches)
+        again = ingest(batch_settings(**changes))
+
+        assert stopped == 2  # of 4: both together are billed what was estimated for all
+        assert again["counts"]["written"] == 40
+        assert again["counts"]["embedded"] + again["counts"]["cached"] == 40
+        assert {dear.embedded[line(number)] for number in range(DOCUMENTS)} == {1}
+        assert len(dear.batches) == 4
+
+
+def test_with_a_budget_that_is_kept_all_batches_but_the_first_are_under_way_together(
+    server: OpenAIBatchServer, batch_settings: Changed
+) -> None:
+    shards = {"ingest.shard_passages": 10}
+    estimate = job_tokens(batch_settings(**shards))
+
+    report = ingest(batch_settings(**shards, **{"budget.max_tokens": estimate}))
+
+    requests = [seen.line for seen in server.seen]
+    looks = [number for number, request in enumerate(requests) if request.startswith("GET /v1/batches/")]
+    creations = [number for number, request in enumerate(requests) if request == "POST /v1/batches"]
+    assert report["counts"]["written"] == 40
+    assert report["tokens_billed"] == estimate
+    assert creations[0] < looks[0] < creations[1]
+    assert not [look for look in looks if creations[1] < look < creations[3]]
+
+
+def test_what_a_batch_was_billed_counts_once_however_often_it_is_told(
+    server: OpenAIBatchServer, batch_settings: Changed
+) -> None:
+    settings = batch_settings(**{"budget.max_tokens": 100_000})
+    plan = steps.plan(settings, "run")
+    (batched,) = waited(settings, plan.shards, plan).values()
+
+    first = ingest_shard(settings, plan, plan.shards[0], None, batched)
+    second = ingest_shard(settings, plan, plan.shards[0], None, batched)
+
+    assert first.tokens_billed == second.tokens_billed == plan.tokens

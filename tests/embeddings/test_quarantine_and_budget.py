@@ -1,7 +1,7 @@
 """What a service refuses is left out and told; what would cost too much is refused before anything is sent."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,11 @@ from pipelines.runs import ingest
 from pipelines.settings import Settings
 from tests.wire.openai_server import OpenAIServer
 
-KEY = "test-0123456789abcdef"
 Changed = Callable[..., Settings]
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with OpenAIServer(key=KEY) as running:
-        yield running
-
-
-@pytest.fixture
-def openai_settings(server: OpenAIServer, settings_with: Changed, tmp_path) -> Changed:
+def openai_settings(openai: OpenAIServer, settings_with: Changed, tmp_path) -> Changed:
     """Settings of 40 documents of a line each, embedded by the server. Takes changes by dotted key."""
     lines = [f'{{"id": "{number}", "text": "Line {number} of the corpus."}}\n' for number in range(40)]
     (tmp_path / "corpus.jsonl").write_text("".join(lines))
@@ -41,7 +33,7 @@ def openai_settings(server: OpenAIServer, settings_with: Changed, tmp_path) -> C
         "source.columns.question_id": None,
         "passages.template": "plain_v1",
         "embedding.service": "openai",
-        "embedding.openai.base_url": server.url + "/v1",
+        "embedding.openai.base_url": openai.url + "/v1",
         "cache.path": "cache",
     }
     return lambda **changes: settings_with(**values | changes)
@@ -49,25 +41,25 @@ def openai_settings(server: OpenAIServer, settings_with: Changed, tmp_path) -> C
 
 @pytest.mark.parametrize("cache", ["cache", None])
 def test_a_refused_text_is_left_out_and_tried_again_by_the_next_run(
-    server: OpenAIServer, openai_settings: Changed, caplog: pytest.LogCaptureFixture, cache: str | None
+    openai: OpenAIServer, openai_settings: Changed, caplog: pytest.LogCaptureFixture, cache: str | None
 ) -> None:
     settings = openai_settings(**{"cache.path": cache, "evaluation.max_questions": 0})
-    server.refused.add("Line 7 of the corpus.")
+    openai.refused.add("Line 7 of the corpus.")
 
     first = ingest(settings)
-    server.refused.clear()
+    openai.refused.clear()
     second = ingest(settings)
 
     assert (first["counts"]["embedded"], first["counts"]["written"], first["counts"]["quarantined"]) == (39, 39, 1)
     assert "of document 7 is in quarantine" in caplog.text
     assert (second["counts"]["unchanged"], second["counts"]["written"], second["counts"]["quarantined"]) == (39, 1, 0)
-    assert {server.embedded[f"Line {number} of the corpus."] for number in range(40)} == {1}  # nothing is paid twice
+    assert {openai.embedded[f"Line {number} of the corpus."] for number in range(40)} == {1}  # nothing is paid twice
 
 
 def test_what_the_service_refuses_is_left_out_of_the_evaluation(
-    server: OpenAIServer, openai_settings: Changed, caplog: pytest.LogCaptureFixture
+    openai: OpenAIServer, openai_settings: Changed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.refused.add("Line 7 of the corpus.")
+    openai.refused.add("Line 7 of the corpus.")
 
     report = ingest(openai_settings())
 
@@ -76,9 +68,9 @@ def test_what_the_service_refuses_is_left_out_of_the_evaluation(
 
 
 def test_too_many_refused_texts_fail_the_run_and_nothing_goes_live(
-    server: OpenAIServer, openai_settings: Changed
+    openai: OpenAIServer, openai_settings: Changed
 ) -> None:
-    server.refused.update(f"Line {number} of the corpus." for number in range(5))
+    openai.refused.update(f"Line {number} of the corpus." for number in range(5))
 
     with pytest.raises(GuardError, match=r"refused 5 of 40 passages: guard\.max_quarantined_fraction allows 5\.0%"):
         ingest(openai_settings())
@@ -86,31 +78,31 @@ def test_too_many_refused_texts_fail_the_run_and_nothing_goes_live(
     assert [row["live"] for row in generations(openai_settings())] == [False]
 
 
-def test_a_budget_of_tokens_is_kept_before_the_first_request(server: OpenAIServer, openai_settings: Changed) -> None:
+def test_a_budget_of_tokens_is_kept_before_the_first_request(openai: OpenAIServer, openai_settings: Changed) -> None:
     with pytest.raises(GuardError, match=r"budget\.max_tokens allows 100"):
         ingest(openai_settings(**{"budget.max_tokens": 100}))
 
-    assert server.seen == []
+    assert openai.seen == []
     assert generations(openai_settings()) == []
 
 
-def test_a_budget_of_dollars_is_kept_before_the_first_request(server: OpenAIServer, openai_settings: Changed) -> None:
+def test_a_budget_of_dollars_is_kept_before_the_first_request(openai: OpenAIServer, openai_settings: Changed) -> None:
     with pytest.raises(GuardError, match=r"USD, budget\.max_cost_usd allows 0\.0000: nothing was sent"):
         ingest(openai_settings(**{"budget.max_cost_usd": 0}))
 
-    assert server.seen == []
+    assert openai.seen == []
 
 
-def test_a_budget_without_a_known_price_is_refused(server: OpenAIServer, openai_settings: Changed) -> None:
+def test_a_budget_without_a_known_price_is_refused(openai: OpenAIServer, openai_settings: Changed) -> None:
     unknown = {"embedding.openai.model": "own", "embedding.openai.dimensions": 64, "embedding.openai.max_tokens": 512}
 
     with pytest.raises(GuardError, match=r"no price for the model"):
         ingest(openai_settings(**unknown, **{"budget.max_cost_usd": 1}))
 
-    assert server.seen == []
+    assert openai.seen == []
 
 
-def test_what_is_cached_costs_nothing(server: OpenAIServer, openai_settings: Changed) -> None:
+def test_what_is_cached_costs_nothing(openai: OpenAIServer, openai_settings: Changed) -> None:
     first = ingest(openai_settings())
 
     moved = ingest(openai_settings(**{"store.lancedb.uri": "another", "budget.max_tokens": 0}))
@@ -134,9 +126,9 @@ def test_a_run_that_costs_more_than_estimated_stops_and_the_next_one_sends_only_
     openai_settings: Changed, monkeypatch: pytest.MonkeyPatch, shard_passages: int, limit: str
 ) -> None:
     lines = {f"Line {number} of the corpus." for number in range(40)}
-    with _DearServer(key=KEY) as server:
+    with _DearServer() as dear:
         changes = {
-            "embedding.openai.base_url": server.url + "/v1",
+            "embedding.openai.base_url": dear.url + "/v1",
             "ingest.batch_passages": 5,
             "ingest.shard_passages": shard_passages,
             "evaluation.max_questions": 0,
@@ -147,11 +139,11 @@ def test_a_run_that_costs_more_than_estimated_stops_and_the_next_one_sends_only_
 
         with pytest.raises(GuardError, match=rf"the run has spent .* {limit} allows .* it was stopped"):
             ingest(openai_settings(**changes, **{limit: allowed}))
-        sent = lines & set(server.embedded)
+        sent = lines & set(dear.embedded)
         report = ingest(openai_settings(**changes, **{limit: allowed * 2}))
 
         assert len(sent) == 25  # 1.1 of 2 times the estimate are reached by 22 of 40 lines, in batches of five
-        assert {server.embedded[line] for line in lines} == {1}
+        assert {dear.embedded[line] for line in lines} == {1}
         counts = report["counts"]
         assert (counts["unchanged"], counts["embedded"], counts["written"]) == (25, 15, 15)
         assert report["promoted"]
@@ -160,9 +152,9 @@ def test_a_run_that_costs_more_than_estimated_stops_and_the_next_one_sends_only_
 
 
 def test_what_was_paid_for_before_the_stop_is_in_the_cache_too(openai_settings: Changed) -> None:
-    with _DearServer(key=KEY) as server:
+    with _DearServer() as dear:
         changes = {
-            "embedding.openai.base_url": server.url + "/v1",
+            "embedding.openai.base_url": dear.url + "/v1",
             "ingest.batch_passages": 10,
             "evaluation.max_questions": 0,
         }
@@ -176,28 +168,28 @@ def test_what_was_paid_for_before_the_stop_is_in_the_cache_too(openai_settings: 
 
 
 def test_what_a_failed_shard_was_billed_is_not_forgotten_when_it_is_tried_again(
-    server: OpenAIServer, openai_settings: Changed
+    openai: OpenAIServer, openai_settings: Changed
 ) -> None:
     changes = {"ingest.batch_passages": 10, "embedding.openai.concurrency": 1, "embedding.openai.batch_texts": 5}
     settings = openai_settings(**changes, **{"budget.max_tokens": 1_000_000, "cache.path": None})
     plan = steps.plan(settings, "run")
-    before = server.tokens_billed
-    server.faults.add("POST", every=3, times=1, status=404)
+    before = openai.tokens_billed
+    openai.faults.add("POST", every=3, times=1, status=404)
 
     with pytest.raises(DeniedServiceError):
         ingesting.ingest_shard(settings, plan, plan.shards[0])
     shared_graph.cache_clear()  # as another process
     done = ingesting.ingest_shard(settings, plan, plan.shards[0])
 
-    assert done.tokens_billed == server.tokens_billed - before > plan.billed_tokens
+    assert done.tokens_billed == openai.tokens_billed - before > plan.billed_tokens
 
 
-def test_the_report_counts_which_endpoint_answered(server: OpenAIServer, openai_settings: Changed) -> None:
-    with OpenAIServer(key=KEY) as failing:
+def test_the_report_counts_which_endpoint_answered(openai: OpenAIServer, openai_settings: Changed) -> None:
+    with OpenAIServer(key=openai.key) as failing:
         settings = openai_settings(
             **{
                 "embedding.openai.base_url": failing.url + "/v1",
-                "embedding.openai.fallback_base_urls": [server.url + "/v1"],
+                "embedding.openai.fallback_base_urls": [openai.url + "/v1"],
                 "evaluation.max_questions": 0,
             }
         )
@@ -207,7 +199,7 @@ def test_the_report_counts_which_endpoint_answered(server: OpenAIServer, openai_
         finished, evaluation = steps.finish(settings, plan), steps.evaluate(settings, plan)
         promotion = steps.promote(settings, plan, evaluation)
         report = run_report(plan, ingested, finished, evaluation, promotion)
-    hosts = [url.removeprefix("http://") for url in (failing.url, server.url)]
+    hosts = [url.removeprefix("http://") for url in (failing.url, openai.url)]
 
     assert set(report["endpoints"]) == set(hosts)
     assert report["endpoints"][hosts[0]]["answered"] > 1
@@ -219,14 +211,14 @@ def test_the_report_counts_which_endpoint_answered(server: OpenAIServer, openai_
 
 
 def test_a_refused_passage_is_listed_with_its_reason_until_it_is_stored(
-    server: OpenAIServer, openai_settings: Changed, tmp_path: Path
+    openai: OpenAIServer, openai_settings: Changed, tmp_path: Path
 ) -> None:
     settings = openai_settings(**{"evaluation.max_questions": 0, "ingest.shard_passages": 10})
-    server.refused.update({"Line 7 of the corpus.", "Line 31 of the corpus."})
+    openai.refused.update({"Line 7 of the corpus.", "Line 31 of the corpus."})
     ingest(settings)
 
     first = {entry["document_id"]: entry for entry in quarantine.listed(settings)}
-    server.refused.remove("Line 31 of the corpus.")
+    openai.refused.remove("Line 31 of the corpus.")
     ingest(settings)
     (second,) = quarantine.listed(settings)
     corpus = tmp_path / "corpus.jsonl"
@@ -244,9 +236,9 @@ def test_a_refused_passage_is_listed_with_its_reason_until_it_is_stored(
 
 
 def test_too_many_refused_texts_are_listed_though_the_run_failed(
-    server: OpenAIServer, openai_settings: Changed
+    openai: OpenAIServer, openai_settings: Changed
 ) -> None:
-    server.refused.update(f"Line {number} of the corpus." for number in range(5))
+    openai.refused.update(f"Line {number} of the corpus." for number in range(5))
 
     with pytest.raises(GuardError, match=r"pipelines quarantine` lists them"):
         ingest(openai_settings())

@@ -5,6 +5,8 @@ from time import time
 
 import pytest
 
+from pipelines.embedding_settings import CohereSettings, OpenAISettings
+from pipelines.embeddings.openai_batch_service import TRIES
 from pipelines.embeddings.retrying import (
     LONGEST_WAIT_SECONDS,
     BusyServiceError,
@@ -65,3 +67,15 @@ def test_what_is_told_has_no_key_and_is_short() -> None:
     said = told("Incorrect key sk-secret:\n\n  see " + "x" * 1000, "sk-secret")
     assert said.startswith("Incorrect key [key]: see xxx")
     assert len(said) < 310
+
+
+def test_the_tries_of_a_batch_s_creation_last_longer_than_a_service_that_is_away_for_half_a_minute() -> None:
+    waits = [wait_seconds(failures) for failures in range(1, TRIES)]
+
+    assert sum(waits) >= 45
+    assert max(waits) <= LONGEST_WAIT_SECONDS
+
+
+@pytest.mark.parametrize("section", [OpenAISettings, CohereSettings])
+def test_the_usual_deadline_lasts_longer_than_a_service_that_is_away_for_half_a_minute(section: type) -> None:
+    assert section().deadline_seconds >= 45 + LONGEST_WAIT_SECONDS

@@ -12,9 +12,9 @@ _ABORT = struct.pack("ii", 1, 0)  # a connection that is closed so is broken, no
 
 
 class Link:
-    """`with Link(port, ...) as link:` leads from `link.ports` to the server's, in that order."""
+    """`with Link(port, ...) as link:` leads from `link.ports` to the server's ports or unix sockets, in that order."""
 
-    def __init__(self, *targets: int) -> None:
+    def __init__(self, *targets: int | str) -> None:
         self._targets = targets
         self._lock = threading.RLock()
         self._open: set[socket.socket] = set()
@@ -63,11 +63,11 @@ class Link:
                 door.listen(128)
                 threading.Thread(target=self._welcome, args=(door, target), daemon=True).start()
 
-    def _welcome(self, door: socket.socket, target: int) -> None:
+    def _welcome(self, door: socket.socket, target: int | str) -> None:
         with suppress(OSError):  # it was cut
             while True:
                 client = door.accept()[0]
-                server = socket.create_connection(("127.0.0.1", target))
+                server = _called(target)
                 with self._lock:
                     self._open |= {client, server}
                 for source, sink, counted in ((client, server, True), (server, client, False)):
@@ -89,10 +89,10 @@ class Link:
 
 
 @contextmanager
-def when_told(words: str, link: Link) -> Iterator[None]:
+def when_told(words: str, link: Link, after_seconds: float = 0) -> Iterator[None]:
     """Restore the link when a message of ours contains the words: whoever logged it is about to try again."""
     log = logging.getLogger("pipelines")
-    handler = _Listener(words, link)
+    handler = _Listener(words, link, after_seconds)
     level = log.level
     log.setLevel(logging.INFO)
     log.addHandler(handler)
@@ -101,16 +101,33 @@ def when_told(words: str, link: Link) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+        if handler.timer:
+            handler.timer.cancel()
 
 
 class _Listener(logging.Handler):
-    def __init__(self, words: str, link: Link) -> None:
+    timer: threading.Timer | None = None
+
+    def __init__(self, words: str, link: Link, after_seconds: float) -> None:
         super().__init__()
-        self._words, self._link = words, link
+        self._words, self._link, self._after_seconds = words, link, after_seconds
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._words in record.getMessage():
+        if self._words not in record.getMessage():
+            return
+        if not self._after_seconds:
             self._link.restore()
+        elif not self.timer:
+            self.timer = threading.Timer(self._after_seconds, self._link.restore)
+            self.timer.start()
+
+
+def _called(target: int | str) -> socket.socket:
+    if isinstance(target, int):
+        return socket.create_connection(("127.0.0.1", target))
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(target)
+    return server
 
 
 def _door(port: int) -> socket.socket:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pyarrow as pa
 import pytest
@@ -19,6 +20,7 @@ from pipelines.runs import ingest
 from pipelines.settings import Settings
 from tests.faults.corpora import AFTER, BEFORE, answers, clean_rows, settings_of
 from tests.faults.link import Link, when_told
+from tests.stores import postgres
 from tests.wire.faults import Faults
 from tests.wire.openai_server import OpenAIServer
 from tests.wire.pinecone_server import PineconeServer
@@ -26,8 +28,8 @@ from tests.wire.weaviate_server import WeaviateServer
 
 KEY = "outages-0123456789abcdef"
 WRITES = {"weaviate": "BatchObjects", "pinecone": "POST .*/vectors/upsert"}
-AGAIN = {"weaviate": "Trying again", "pinecone": "Trying again", "openai": ": again in"}
-BYTES = {"weaviate": 60_000, "pinecone": 200_000, "openai": 5_000}
+AGAIN = {"weaviate": "Trying again", "pinecone": "Trying again", "pgvector": "Trying again", "openai": ": again in"}
+BYTES = {"weaviate": 60_000, "pinecone": 200_000, "pgvector": 60_000, "openai": 5_000}
 """Where the middle of a run is: what a client has sent by then."""
 
 
@@ -44,7 +46,7 @@ class Service:
     embedded: Callable[[], dict[str, int]]
 
 
-@pytest.fixture(params=["weaviate", "pinecone", "openai"])
+@pytest.fixture(params=["weaviate", "pinecone", "pgvector", "openai"])
 def service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     for variable in ("WEAVIATE_API_KEY", "PINECONE_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.setenv(variable, KEY)
@@ -67,6 +69,20 @@ def pinecone(stack: ExitStack) -> Service:
     return Service("pinecone", link, server.faults, values, {"store.pinecone.max_retries": 1}, dict)
 
 
+def pgvector(stack: ExitStack) -> Service:
+    """A Postgres of this test's own. What becomes of a lost connection is known here, not what of a busy server."""
+    programs = postgres.programs()
+    if programs is None:
+        pytest.skip(postgres.WANTED)
+    server = stack.enter_context(postgres.running(programs))
+    stack.enter_context(pytest.MonkeyPatch.context()).setenv("PGPASSWORD", server.password)
+    (folder,) = parse_qs(urlsplit(server.uri).query)["host"]
+    link = stack.enter_context(Link(f"{folder}/.s.PGSQL.5432"))
+    uri = f"postgresql://squadron@127.0.0.1:{link.ports[0]}/postgres"
+    values = {"store.name": "pgvector", "store.pgvector.uri": uri}
+    return Service("pgvector", link, Faults(), values, {"store.pgvector.deadline_seconds": 0.1}, dict)
+
+
 def openai(stack: ExitStack) -> Service:
     server = stack.enter_context(OpenAIServer(KEY))
     link = stack.enter_context(Link(int(server.url.rpartition(":")[2])))
@@ -81,7 +97,7 @@ def openai(stack: ExitStack) -> Service:
     return Service("openai", link, server.faults, values, impatient, lambda: dict(server.embedded))
 
 
-STARTED = {"weaviate": weaviate, "pinecone": pinecone, "openai": openai}
+STARTED = {"weaviate": weaviate, "pinecone": pinecone, "pgvector": pgvector, "openai": openai}
 
 
 def stored_texts(settings: Settings) -> dict[str, str]:
@@ -110,6 +126,23 @@ def test_a_service_that_comes_back_in_time_costs_a_run_nothing(service: Service,
 
     service.link.cut_after(BYTES[service.name])
     with when_told(AGAIN[service.name], service.link):
+        done = ingest(settings)
+
+    assert service.link.cuts == 1
+    assert done["counts"]["written"] == len(set(AFTER) - set(BEFORE))
+    assert stored_texts(settings) == clean_texts(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["planning", "writing"])
+def test_a_service_that_is_away_for_half_a_minute_costs_a_run_with_the_usual_settings_nothing(
+    service: Service, tmp_path: Path, moment: str
+) -> None:
+    ingest(settings_of(tmp_path, BEFORE, **service.settings))
+    settings = settings_of(tmp_path, AFTER, **service.settings)
+
+    service.link.cut_after(BYTES[service.name] if moment == "writing" else 0)
+    with when_told(AGAIN[service.name], service.link, after_seconds=31):
         done = ingest(settings)
 
     assert service.link.cuts == 1
@@ -153,6 +186,7 @@ def test_a_slow_service_is_waited_for(service: Service, tmp_path: Path) -> None:
     assert stored_texts(settings) == clean_texts(tmp_path)
 
 
+@pytest.mark.parametrize("service", ["weaviate", "pinecone", "openai"], indirect=True)
 def test_a_storm_of_429_is_weathered(service: Service, tmp_path: Path) -> None:
     settings = settings_of(tmp_path, AFTER, **service.settings, **{"ingest.batch_passages": 32})
     busy = {"status": 429, "headers": {"retry-after": "0"}, "body": "{}"}

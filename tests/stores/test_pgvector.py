@@ -5,6 +5,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 from pydantic import ValidationError
 
@@ -14,11 +15,13 @@ from tests.stores import postgres
 from tests.stores.contract import StoreContract
 from tests.stores.postgres import Postgres
 from tests.stores.subject import (
+    BLUE,
     METRICS,
     Store,
     Unusable,
     at_once,
     exact_scores,
+    ids,
     passage_id,
     records,
     vectors,
@@ -70,8 +73,8 @@ class TestPgvector(StoreContract):
         return Store(pgvector_store, settings, secret=server.password)
 
     def unusable(self, store: Store, tmp_path: Path) -> Mapping[str, Unusable]:
-        nowhere = PgvectorSettings(uri=f"postgresql://squadron@/postgres?host={tmp_path}")
-        refusing = PgvectorSettings(uri="postgresql://squadron@127.0.0.1:1/postgres")
+        nowhere = PgvectorSettings(uri=f"postgresql://squadron@/postgres?host={tmp_path}", deadline_seconds=0.01)
+        refusing = PgvectorSettings(uri="postgresql://squadron@127.0.0.1:1/postgres", deadline_seconds=0.01)
         no_database = PgvectorSettings(uri=store.settings.uri.replace("/postgres?", "/absent?"))
         return {
             "an unreachable address": Unusable(nowhere, names="store.pgvector.uri"),
@@ -135,6 +138,27 @@ def test_writers_of_the_same_rows_in_other_orders_do_not_wait_for_each_other(ind
     assert at_once(lambda: one.write(rows), lambda: other.write(reverse)) == [5000, 5000]
 
 
+def test_a_connection_that_the_server_ended_is_made_anew_for_whatever_is_asked(settings: PgvectorSettings) -> None:
+    store = Store(pgvector_store, settings)
+    blue, rows = store.generation(), records(range(10))
+    blue.write(rows)
+    asked = {
+        "write": (lambda: blue.write(rows), 10),
+        "ids": (lambda: sorted(blue.ids()), ids(range(10))),
+        "search": (lambda: blue.found(), ids(range(10))),
+        "promote": (lambda: store.promote(BLUE, expected_live=None)["generation"], BLUE),
+        "delete": (lambda: blue.delete(ids(range(3))), 3),
+        "count": (lambda: blue.count(), 7),
+        "index": (lambda: blue.build_index(), "none: exact search over 7 rows"),
+    }
+    with psycopg.connect(settings.uri, autocommit=True) as other:
+        for name, (ask, wanted) in asked.items():
+            end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'squadron'"
+            assert other.execute(end).fetchone() != (0,), name
+            assert ask() == wanted, name
+    store.close()
+
+
 def test_below_its_minimum_there_is_no_index(indexing: Store) -> None:
     blue = indexing.generation()
     blue.write(records(range(499)))
@@ -170,5 +194,9 @@ def test_vectors_wider_than_an_index_takes_are_searched_exactly(indexing: Store)
 def _index_scans(store: Store) -> int:
     """How often searches read the index of a generation."""
     used = "SELECT sum(idx_scan) FROM pg_stat_user_indexes WHERE indexrelname LIKE '%%hnsw' AND schemaname = %s"
-    store.first_client.execute("SELECT pg_stat_force_next_flush()")
-    return int(store.first_client.execute(used, [store.settings.schema_name]).fetchone()[0])
+
+    def read(connection: psycopg.Connection) -> int:
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        return int(connection.execute(used, [store.settings.schema_name]).fetchone()[0])
+
+    return store.first_client.answered("the statistics could not be read", read)

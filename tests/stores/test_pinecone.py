@@ -39,7 +39,8 @@ class TestPinecone(StoreContract):
     def unusable(self, store: Store, tmp_path: Path) -> Mapping[str, Unusable]:
         nowhere = "http://127.0.0.1:9"
         silent = PineconeSettings(host=nowhere, max_retries=0)
-        no_host, no_port = PineconeSettings(host="nowhere"), PineconeSettings(host="http://127.0.0.1:http")
+        no_host = PineconeSettings(host="nowhere", max_retries=0)
+        no_port = PineconeSettings(host="http://127.0.0.1:http")
         return {
             "no key": Unusable(store.settings, "PINECONE_API_KEY", {"PINECONE_API_KEY": None}),
             "an empty key": Unusable(store.settings, "pinecone_default", {"PINECONE_API_KEY": ""}),

@@ -36,9 +36,9 @@ class TestWeaviate(WeaviateContract):
 
     def unusable(self, store: Store, tmp_path: Path) -> Mapping[str, Unusable]:
         nobody = "http://127.0.0.1:9"
-        half = store.settings.model_copy(update={"grpc_port": 9})
+        half = store.settings.model_copy(update={"grpc_port": 9, "max_retries": 0})
         return {
-            "nobody there": Unusable(WeaviateSettings(uri=nobody), f"store.weaviate.uri {nobody!r}"),
+            "nobody there": Unusable(WeaviateSettings(uri=nobody, max_retries=0), f"store.weaviate.uri {nobody!r}"),
             "nobody at the gRPC port": Unusable(half, "store.weaviate.grpc_port"),
             "no address": Unusable(WeaviateSettings(uri="127.0.0.1:8080"), "store.weaviate.uri"),
             "no key": Unusable(store.settings, VARIABLE, {VARIABLE: None}),

@@ -98,6 +98,15 @@ def test_an_answer_that_does_not_come_in_time_is_asked_for_again(server: Weaviat
     assert server.count("BatchObjects") == 2
 
 
+@pytest.mark.parametrize("fault", [{"status": 503}, {"dropped": True}], ids=["busy", "cut"])
+def test_a_server_that_is_not_ready_yet_is_waited_for(
+    server: WeaviateServer, opened: Opening, fault: dict[str, object]
+) -> None:
+    away = server.faults.add("GET /v1/meta", times=2, **fault)
+    assert opened().generation().count() == 0
+    assert away.done == 2
+
+
 def test_an_object_refused_once_is_sent_again_alone(server: WeaviateServer, blue: Generation) -> None:
     server.refuse(passage_id(3), "the shard is busy", times=1)
     assert blue.write(records(range(10))) == 10
@@ -126,10 +135,10 @@ def test_a_batch_that_times_out_every_time_ends_in_an_error(server: WeaviateServ
     assert server.count("BatchObjects") == 3
 
 
-def test_what_the_client_repeats_by_itself_is_not_repeated_again(server: WeaviateServer, blue: Generation) -> None:
+def test_what_the_client_repeats_by_itself_counts_as_attempts(server: WeaviateServer, blue: Generation) -> None:
     """The client tries six times, and waits for 63 seconds in all."""
     server.faults.add("Aggregate", status=503)
-    with pytest.raises(StoreError, match=f"did not count the rows of '{BLUE}': UNAVAILABLE"):
+    with pytest.raises(StoreError, match=f"did not count the rows of '{BLUE}' after 6 attempts: UNAVAILABLE"):
         blue.count()
     assert server.count("Aggregate") == 6
 
@@ -329,7 +338,7 @@ def test_a_connection_that_nobody_uses_any_more_is_closed(server: WeaviateServer
 
 def test_a_password_in_the_address_is_not_shown(server: WeaviateServer) -> None:
     with pytest.raises(StoreError, match=re.escape("store.weaviate.uri 'http://127.0.0.1:9'")) as refused:
-        weaviate_store.client(WeaviateSettings(uri="http://somebody:secret@127.0.0.1:9"))
+        weaviate_store.client(WeaviateSettings(uri="http://somebody:secret@127.0.0.1:9", max_retries=0))
     assert "secret" not in _messages(refused.value)
 
 

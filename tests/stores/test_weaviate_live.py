@@ -36,7 +36,7 @@ class TestLiveWeaviate(WeaviateContract):
 
     def unusable(self, store: Store, tmp_path: Path) -> Mapping[str, Unusable]:
         nobody = "http://127.0.0.1:9"
-        return {"nobody there": Unusable(WeaviateSettings(uri=nobody), f"store.weaviate.uri {nobody!r}")}
+        return {"nobody there": Unusable(WeaviateSettings(uri=nobody, max_retries=0), f"store.weaviate.uri {nobody!r}")}
 
     def test_processes_that_create_and_write_the_same_at_once_store_it_once(self, store: Store) -> None:
         pytest.skip("the other processes do not know the prefix")

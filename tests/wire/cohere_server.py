@@ -5,12 +5,12 @@
         --set embedding.cohere.base_url=http://127.0.0.1:5082
 """
 
-import argparse
 import math
 from typing import Any
 from uuid import uuid4
 
 from pipelines.embeddings.tokenization import token_counts, wordpiece
+from tests.wire.embedding_command import main
 from tests.wire.embedding_service import EmbeddingServer, Refusal, encoded
 
 MODELS = {
@@ -98,26 +98,5 @@ def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -
     return Refusal(status, {"id": str(uuid4()), "message": message}, headers)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="A Cohere server on loopback; its vectors are of words, not meaning.")
-    parser.add_argument("--port", type=int, default=0, help="0: any that is free")
-    parser.add_argument("--key", help="the only key to accept; without one, any is")
-    parser.add_argument("--latency-seconds", type=float, default=0.0)
-    parser.add_argument("--requests-per-minute", type=int)
-    parser.add_argument("--texts-per-minute", type=int)
-    parser.add_argument("--tokens-per-minute", type=int)
-    parser.add_argument("--burst-seconds", type=float, default=60.0, help="of the limits, to be spent at once")
-    parser.add_argument("--cheap", action="store_true", help="vectors by chance: for measuring clients")
-    given = vars(parser.parse_args())
-    cheap = given.pop("cheap")
-    with CohereServer(**given) as server:
-        server.cheap = cheap
-        print(f"--set embedding.service=cohere --set embedding.cohere.base_url={server.url}", flush=True)
-        try:
-            server.stopped.wait()
-        except KeyboardInterrupt:
-            print("stopped")
-
-
 if __name__ == "__main__":
-    main()
+    main(CohereServer, "cohere", limits=("requests", "texts", "tokens"))

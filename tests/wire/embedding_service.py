@@ -1,23 +1,20 @@
-"""What our servers of embedding services have in common: HTTP on loopback, limits, faults, counts, and vectors."""
+"""What our servers of embedding services have in common: limits, faults, counts, and vectors."""
 
 import base64
 import re
-import socket
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Barrier, Event, Lock, Thread
+from threading import Barrier, Lock
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import orjson
 
-from tests.wire.faults import Faults
+from tests.wire.loopback import LoopbackHandler, LoopbackServer
 
 
 class Refusal(Exception):  # noqa: N818
@@ -66,8 +63,8 @@ class Budget:
         return int(self._left)
 
 
-class EmbeddingServer:
-    """`with Server() as server:` answers at `server.url` until the end of the block."""
+class EmbeddingServer(LoopbackServer):
+    """A service at `server.url`."""
 
     def __init__(
         self,
@@ -79,6 +76,7 @@ class EmbeddingServer:
         tokens_per_minute: int | None = None,
         burst_seconds: float = 60.0,
     ) -> None:
+        super().__init__(_Handler, port)
         self.key = key
         self.latency_seconds = latency_seconds
         self.budgets = {
@@ -86,7 +84,6 @@ class EmbeddingServer:
             "texts": Budget(texts_per_minute, burst_seconds),
             "tokens": Budget(tokens_per_minute, burst_seconds),
         }
-        self.faults = Faults()
         self.refused: set[str] = set()
         """Texts to refuse, and with each the request that holds it."""
         self.pointless: set[str] = set()
@@ -109,20 +106,6 @@ class EmbeddingServer:
         """How often each text was given a vector."""
         self.tokens_billed = 0
         self.answered = 0
-        self.lock = Lock()
-        self.stopped = Event()
-        self._http = _Http(("127.0.0.1", port), _Handler)
-        self._http.service = self
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-
-    def __enter__(self) -> "EmbeddingServer":
-        Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopped.set()
-        self._http.shutdown()
-        self._http.server_close()
 
     def texts_of(self, body: dict[str, Any]) -> list[str]:
         """The texts of a request."""
@@ -177,24 +160,8 @@ def _places(word: str, salt: str) -> tuple[np.ndarray, np.ndarray]:
     return numbers >> 1, np.where(numbers & 1, 1, -1).astype(np.float32)
 
 
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-    service: EmbeddingServer
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report a mistake of this server; a client that went away is none."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # an answer is one packet
-    disable_nagle_algorithm = True
-    server: _Http
-
-    def do_POST(self) -> None:
+class _Handler(LoopbackHandler):
+    def do_POST(self) -> None:  # noqa: N802
         service = self.server.service
         self.arrived = time.monotonic()
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -221,25 +188,13 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             service.authorized({name.lower(): value for name, value in self.headers.items()})
             if fault and fault.status:
-                return self._send(fault.status, fault.body.encode(), dict(fault.headers))
+                return self.reply(fault.status, fault.body.encode(), dict(fault.headers))
             found, headers = service.answer(line.partition(" ")[2], body)
-            self._send(200, orjson.dumps(found), headers, cut=bool(fault and fault.dropped))
+            self.reply(200, orjson.dumps(found), headers, cut=bool(fault and fault.dropped))
         except Refusal as refusal:
-            self._send(refusal.status, orjson.dumps(refusal.body), refusal.headers)
+            self.reply(refusal.status, orjson.dumps(refusal.body), refusal.headers)
 
-    def log_message(self, *_: object) -> None:
-        """Nothing is printed."""
-
-    def _send(self, status: int, body: bytes, headers: dict[str, str], cut: bool = False) -> None:
+    def reply(self, status: int, body: bytes, headers: dict[str, str], cut: bool = False) -> None:
         latency = self.server.service.latency_seconds  # of the whole answer, however long it took to make
         self.server.service.stopped.wait(max(0.0, self.arrived + latency - time.monotonic()))
-        self.send_response(status)
-        for name, value in ({"Content-Type": "application/json"} | headers).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if cut else body)
-        if cut:
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
+        super().reply(status, body, headers, cut)

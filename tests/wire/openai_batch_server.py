@@ -18,8 +18,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
+from tests.wire.embedding_command import main
 from tests.wire.embedding_service import Refusal, Seen, _Handler
-from tests.wire.openai_server import OpenAIServer, _refusal, main
+from tests.wire.openai_server import LIMITS, OpenAIServer, _refusal
 
 MAX_TEXTS, MAX_FILE_BYTES = 50_000, 200_000_000
 MAX_KEYS, MAX_KEY_LENGTH, MAX_VALUE_LENGTH = 16, 64, 512
@@ -262,14 +263,14 @@ class _BatchHandler(_Handler):
         try:
             service.authorized({name.lower(): value for name, value in self.headers.items()})
             if fault and fault.status:
-                return self._send(fault.status, fault.body.encode(), dict(fault.headers))
+                return self.reply(fault.status, fault.body.encode(), dict(fault.headers))
             kind = self.headers.get("Content-Type", "")
             found = service.batch_answer(self.command, url.path, query, raw, kind)
             content = found if isinstance(found, bytes) else orjson.dumps(found)
-            self._send(200, content, {}, cut=bool(fault and fault.dropped))
+            self.reply(200, content, {}, cut=bool(fault and fault.dropped))
         except Refusal as refusal:
-            self._send(refusal.status, orjson.dumps(refusal.body), refusal.headers)
+            self.reply(refusal.status, orjson.dumps(refusal.body), refusal.headers)
 
 
 if __name__ == "__main__":
-    main(OpenAIBatchServer)
+    main(OpenAIBatchServer, "openai", "/v1", limits=LIMITS)

@@ -7,16 +7,17 @@
 It answers under `/v1/embeddings`, and under `/openai/deployments/NAME/embeddings` as Azure does.
 """
 
-import argparse
 import math
 import re
 from typing import Any
 
 from pipelines.embeddings.tokenization import cl100k, token_counts
+from tests.wire.embedding_command import main
 from tests.wire.embedding_service import EmbeddingServer, Refusal, encoded
 
 MODELS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
 MAX_TEXTS, MAX_TEXT_TOKENS, MAX_REQUEST_TOKENS = 2048, 8192, 300_000
+LIMITS = ("requests", "tokens")
 
 
 class OpenAIServer(EmbeddingServer):
@@ -130,25 +131,5 @@ def _refusal(
     return Refusal(status, {"error": {"message": message, "type": kind, "param": param, "code": code}}, headers)
 
 
-def main(kind: type[OpenAIServer] = OpenAIServer) -> None:
-    parser = argparse.ArgumentParser(description="An OpenAI server on loopback; its vectors are of words, not meaning.")
-    parser.add_argument("--port", type=int, default=0, help="0: any that is free")
-    parser.add_argument("--key", help="the only key to accept; without one, any is")
-    parser.add_argument("--latency-seconds", type=float, default=0.0)
-    parser.add_argument("--requests-per-minute", type=int)
-    parser.add_argument("--tokens-per-minute", type=int)
-    parser.add_argument("--burst-seconds", type=float, default=60.0, help="of the limits, to be spent at once")
-    parser.add_argument("--cheap", action="store_true", help="vectors by chance: for measuring clients")
-    given = vars(parser.parse_args())
-    cheap = given.pop("cheap")
-    with kind(**given) as server:
-        server.cheap = cheap
-        print(f"--set embedding.service=openai --set embedding.openai.base_url={server.url}/v1", flush=True)
-        try:
-            server.stopped.wait()
-        except KeyboardInterrupt:
-            print("stopped")
-
-
 if __name__ == "__main__":
-    main()
+    main(OpenAIServer, "openai", "/v1", limits=LIMITS)

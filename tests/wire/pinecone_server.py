@@ -9,18 +9,15 @@ with PINECONE_CONTROLLER_HOST set to its address, indexes are created in it by n
 
 import argparse
 import re
-import socket
-import sys
 import time
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Lock, Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
 
-from tests.wire.faults import Fault, Faults
+from tests.wire.faults import Fault
+from tests.wire.loopback import LoopbackHandler, LoopbackServer
 from tests.wire.pinecone_index import METRICS, Index, Refusal, invalid
 
 MAX_UPSERT_BYTES = 2 * 1024 * 1024
@@ -38,8 +35,8 @@ class Seen:
     """Bytes of its body."""
 
 
-class PineconeServer:
-    """`with PineconeServer() as server:` answers at `server.url` until the end of the block."""
+class PineconeServer(LoopbackServer):
+    """The service at `server.url`."""
 
     def __init__(
         self,
@@ -49,26 +46,12 @@ class PineconeServer:
         dimension: int | None = None,
         lag_reads: int = 0,
     ) -> None:
+        super().__init__(_Handler, port)
         self.key = key
         self.lag_reads = lag_reads
-        self.faults = Faults()
         self.seen: list[Seen] = []
         self.root = Index(dimension, metric, lag_reads)
         self.indexes: dict[str, Index] = {}
-        self.lock = Lock()
-        self.stopped = Event()
-        self._http = _Http(("127.0.0.1", port), _Handler)
-        self._http.pinecone = self
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-
-    def __enter__(self) -> "PineconeServer":
-        Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopped.set()
-        self._http.shutdown()
-        self._http.server_close()
 
     def requests(self, pattern: str) -> list[Seen]:
         """The requests so far whose `METHOD /path` matches."""
@@ -154,25 +137,9 @@ class PineconeServer:
         raise Refusal(404, 12, f"{method} {path} is not a part of the API that this server knows")
 
 
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-    pinecone: PineconeServer
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report a mistake of this server; a client that went away is none."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # an answer is one packet, or the client's delayed acknowledgements cost 40 ms each
-    disable_nagle_algorithm = True
-    server: _Http
-
-    def do_GET(self) -> None:
-        pinecone = self.server.pinecone
+class _Handler(LoopbackHandler):
+    def do_GET(self) -> None:  # noqa: N802
+        pinecone = self.server.service
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         url = urlsplit(self.path)
         line = f"{self.command} {url.path}"
@@ -183,32 +150,17 @@ class _Handler(BaseHTTPRequestHandler):
             pinecone.stopped.wait(fault.delay_seconds)
         key = self.headers.get("Api-Key")
         if not key or pinecone.key not in (None, key):
-            return self._send(401, b"Unauthorized", {"Content-Type": "text/plain"})
+            return self.reply(401, b"Unauthorized", {"Content-Type": "text/plain"})
         if fault and fault.status:
-            return self._send(fault.status, fault.body.encode(), dict(fault.headers))
+            return self.reply(fault.status, fault.body.encode(), dict(fault.headers))
         try:
             status, found, headers = pinecone.answer(self.command, url.path, parse_qs(url.query), body, fault)
         except Refusal as refusal:
             status, headers = refusal.status, {}
             found = {"code": refusal.code, "message": refusal.message, "details": []}
-        self._send(status, orjson.dumps(found), headers, cut=bool(fault and fault.dropped))
+        self.reply(status, orjson.dumps(found), headers, cut=bool(fault and fault.dropped))
 
     do_POST = do_DELETE = do_GET  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        """Nothing is printed."""
-
-    def _send(self, status: int, body: bytes, headers: dict[str, str], cut: bool = False) -> None:
-        self.send_response(status)
-        for name, value in ({"Content-Type": "application/json"} | headers).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if cut else body)
-        if cut:
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
 
 
 def _written(answer: dict, position: int | None) -> tuple:
@@ -225,10 +177,7 @@ def main() -> None:
     with PineconeServer(given.key, given.port, given.metric, lag_reads=given.lag_reads) as server:
         print(f"one index:       --set store.pinecone.host={server.url}")
         print(f"indexes by name: PINECONE_CONTROLLER_HOST={server.url}", flush=True)
-        try:
-            server.stopped.wait()
-        except KeyboardInterrupt:
-            print("stopped")
+        server.wait()
 
 
 if __name__ == "__main__":
