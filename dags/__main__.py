@@ -139,15 +139,18 @@ def _without_retries(task: Any, failures: list[BaseException]) -> None:
 
 def _show(report: dict[str, Any], conf: dict[str, Any]) -> None:
     """Print the report, and the answer of one search."""
+    from airflow.models import Connection
     from rich.console import Console
 
     from pipelines import searching, terminal
+    from pipelines.connections import with_address
     from pipelines.resolution import Layer, resolve
 
     console = Console()
     terminal.show_report(report, console)
     if report["example_question"]:
-        settings = resolve([Layer("run", conf, ROOT)]).settings
+        resolved = resolve([Layer("run", conf, ROOT)]).settings
+        settings = with_address(resolved, Connection.get_connection_from_secrets)
         console.print("\n[dim]one search:[/dim]")
         found = searching.search(settings, report["example_question"], top_k=3)
         terminal.show_matches(report["example_question"], found, console)

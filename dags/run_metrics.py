@@ -1,6 +1,7 @@
 """Metrics of a DAG run, beside Airflow's own and by the same way: StatsD or OpenTelemetry, whichever is set up.
 
-`squadron.<collection>.<stage>.<name>`: counters of what a stage did, gauges of what it found, a timer `duration`.
+`squadron.<collection>.<stage>.<name>`: counters of what a stage did and of the tries it took before, gauges of what it
+found, a timer `duration`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def send(collection: str, stage: str, outcome: Mapping[str, Any]) -> None:
             _count(f"{name}.requests_{answer}", requests)
     if outcome.get("embedded"):
         _gauge(f"{name}.passages_per_second", outcome["embedded"] / outcome["seconds"])
+    _count(f"{name}.retries", get_current_context()["ti"].try_number - 1)
     stats.timing(f"{name}.duration", outcome["seconds"] * 1000)
 
 

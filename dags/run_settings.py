@@ -6,9 +6,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import AirflowNotFoundException
-from airflow.sdk import Asset, BaseHook, Variable, get_current_context
+from airflow.sdk import Asset, BaseHook, Param, Variable, get_current_context
 from croniter import croniter
 
+from pipelines.connections import with_address
 from pipelines.credentials import is_remote, wanted
 from pipelines.errors import SettingsError
 from pipelines.resolution import DEFAULT_COLLECTION, Layer, Resolved, collections, resolve
@@ -68,6 +69,12 @@ def scheduled(schedule: str | None) -> Any:
     return schedule
 
 
+def collection_param(description: str, default: str | None = DEFAULT_COLLECTION) -> Param:
+    """The field of a trigger form that takes a collection's name; without a default it may stay empty."""
+    kind = "string" if default else ["null", "string"]
+    return Param(default, type=kind, examples=collections(), title="collection", description=description)
+
+
 def pool_of(settings: Settings) -> str:
     """The Airflow pool of the shards of an embedding service, of config/pools.json."""
     return f"embedding_{settings.embedding.service if is_remote(settings) else 'local'}"
@@ -83,21 +90,14 @@ def prepared(settings: str | Settings) -> Settings:
     """The settings, after the secrets of their backends were put where the clients look for them."""
     known = Settings.model_validate_json(settings) if isinstance(settings, str) else settings
     for credential in wanted(known):
-        try:
-            connection = BaseHook.get_connection(credential.connection)
-        except AirflowNotFoundException:
-            continue  # then the environment has it, or the client says what is missing
-        if connection.password:
+        # Where there is none, the environment has it, or the client says what is missing.
+        if (connection := _connection(credential.connection)) and connection.password:
             os.environ[credential.variable] = connection.password
-    return _located(known)
+    return with_address(known, _connection)
 
 
-def _located(settings: Settings) -> Settings:
-    """With the address of LanceDB, where the settings name a Connection instead."""
-    from lancedb_connection import located  # of plugins/
-
-    found = settings.store.lancedb
-    if settings.store.name != "lancedb" or (uri := located(found.uri)) == found.uri:
-        return settings
-    store = settings.store.model_copy(update={"lancedb": found.model_copy(update={"uri": uri})})
-    return settings.model_copy(update={"store": store})
+def _connection(name: str) -> Any:
+    try:
+        return BaseHook.get_connection(name)
+    except AirflowNotFoundException:
+        return None

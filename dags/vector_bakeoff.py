@@ -12,11 +12,11 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from run_settings import prepared, resolved_settings
+from run_settings import collection_param, prepared, resolved_settings
 
 from pipelines.errors import SquadronError
 from pipelines.registry import EMBEDDINGS, STORES
-from pipelines.resolution import DEFAULT_COLLECTION, collections
+from pipelines.resolution import DEFAULT_COLLECTION
 
 log = logging.getLogger("pipelines.dag")
 
@@ -36,13 +36,7 @@ def _choice(default: list[str], examples: list[str], title: str, description: st
     max_active_runs=1,
     tags=["squadron", "embeddings", "vector store"],
     params={
-        "collection": Param(
-            DEFAULT_COLLECTION,
-            type="string",
-            examples=collections(),
-            title="collection",
-            description="Whose corpus and settings are taken; it is left as it is.",
-        ),
+        "collection": collection_param("Whose corpus and settings are taken; it is left as it is."),
         "embeddings": _choice(
             ["sentence_transformers", "hashing"],
             [*EMBEDDINGS],

@@ -16,7 +16,6 @@ from airflow.sdk import (
     AssetAlias,
     AsyncCallback,
     DeadlineAlert,
-    DeadlineReference,
     ExceptionRetryPolicy,
     Param,
     RetryAction,
@@ -27,7 +26,7 @@ from airflow.sdk import (
 )
 from airflow.sdk.bases.decorator import task_decorator_factory
 from airflow.sdk.exceptions import TaskDeferred
-from run_alerts import call_named, failed  # of plugins/
+from run_alerts import SinceQueued, call_named, failed  # of plugins/
 from run_lineage import lineage_task, record_build, record_promotion
 from run_metrics import send, send_queue_depth, send_shards_left
 from run_settings import given_params, pool_of, prepared, resolved_settings, scheduled, sound_collections
@@ -118,7 +117,7 @@ def _deadline(config: Settings) -> DeadlineAlert | None:
     if config.deadline_hours is None:
         return None
     interval, told = timedelta(hours=config.deadline_hours), AsyncCallback("run_alerts.missed")  # of plugins/
-    return DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, interval, told, name="done in time")
+    return DeadlineAlert(SinceQueued(), interval, told, name="done in time")
 
 
 def _tasks(collection: str, pool: str) -> None:
@@ -127,11 +126,8 @@ def _tasks(collection: str, pool: str) -> None:
         """`config/` < Airflow Variables < run params, once for the whole run."""
         resolved = resolved_settings(collection, given_params())
         log.info("settings of this run:\n%s", "\n".join(resolved.lines()))
-        if pool_of(resolved.settings) != pool:
-            log.warning(
-                "%s embeds in the pool %r, that of config/%s.toml, as a DAG's pools are fixed before a run begins",
-                *(resolved.settings.embedding.service, pool, collection),
-            )
+        # The shards of this run take this pool (plugins/embedding_pools.py), whatever config/ says.
+        get_current_context()["ti"].xcom_push(key="pool", value=pool_of(resolved.settings))
         return resolved.settings.model_dump_json()
 
     @task
@@ -154,7 +150,7 @@ def _tasks(collection: str, pool: str) -> None:
         context: Any = get_current_context()
         context["shard_name"] = f"shard {shard['number'] + 1}: {shard['passages']:,} passages"
         made, piece, known = outcomes.Plan(**plan), staging.Shard(**shard), prepared(settings)
-        done = ingesting.ingest_shard(known, made, piece, _budget_alert, _batched(known, piece))
+        done = ingesting.ingest_shard(known, made, piece, _budget_alert, _batched(known, made, piece))
         send(made.collection, "ingest", vars(done))
         send_shards_left(made.collection)
         return asdict(done)
@@ -245,7 +241,7 @@ def _budget_alert(facts: dict[str, Any]) -> None:
         log.exception("the callback that Variable 'budget_alert' names failed")
 
 
-def _batched(settings: Settings, shard: Any) -> Any:
+def _batched(settings: Settings, plan: Any, shard: Any) -> Any:
     """What became of a shard in OpenAI's batches, where these are wanted; until it is known, the task is deferred.
 
     The batches are remembered in the task's state, which a retry finds.
@@ -261,7 +257,8 @@ def _batched(settings: Settings, shard: Any) -> Any:
     state = get_current_context()["task_state_store"]
     batches = dict(state.get("batches", {}))
     try:
-        batched = advanced(settings, shard, batches)
+        spending = openai_batch.spent_by(settings, plan, shard, _budget_alert)
+        batched = advanced(settings, shard, batches, spending)
     finally:
         state.set("batches", batches)
     if batched.ready:

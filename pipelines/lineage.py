@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pipelines.connection_types import CONNECTION_TYPES
 from pipelines.registry import STORES
@@ -122,12 +122,20 @@ def generation_name(settings: Settings, generation: str) -> tuple[str, str]:
     store = settings.store.name
     chosen = getattr(settings.store, store)
     place = str(getattr(chosen, "uri", None) or getattr(chosen, "host", None) or getattr(chosen, "index", store))
+    if store == "pgvector":  # as Postgres's tables are named everywhere
+        parts = urlsplit(place)
+        database = parts.path.strip("/") or "postgres"
+        return f"postgres://{_postgres(parts)}", f"{database}.{chosen.schema_name}.{generation}"
     place = place.partition("://")[2] or place
     host, slash, path = place.partition("?")[0].partition("/")
-    host = host.rpartition("@")[2]
-    if store == "pgvector":  # as Postgres's tables are named everywhere
-        return f"postgres://{host}", f"{path or 'postgres'}.{chosen.schema_name}.{generation}"
-    return f"{store}://{host}{slash}{path}".rstrip("/"), generation
+    return f"{store}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/"), generation
+
+
+def _postgres(parts: SplitResult) -> str:
+    """Host and port, both always there; a socket's folder is this machine."""
+    named = "".join(parse_qs(parts.query).get("host", []))
+    host = parts.netloc.rpartition("@")[2] or ("" if named.startswith("/") else named) or "localhost"
+    return host if ":" in host.rpartition("]")[2] else f"{host}:5432"
 
 
 def _columns_read(settings: Settings) -> ColumnSettings:

@@ -1,8 +1,12 @@
 """Pools: how many shards each embedding service may have at once, in all DAGs together; config/pools.json says it.
 
 Every part of Airflow that starts creates those that are missing, and leaves the slots of the others alone, which an
-operator may have changed. A task whose pool is not there is never started, and its run would stay in `running` for
-ever: the scheduler makes such a task fail when its run begins, with a note that says what to do.
+operator may have changed.
+
+The pool of a task is fixed when its DAG is parsed, but the service is known once a run has resolved its settings:
+`resolve` tells the pool as its XCom `pool`. The scheduler makes the instances of a mapped task after that, and asks
+the cluster policy below, which gives each the pool of its run. A task whose pool is not there is never started, and
+its run would stay in `running` for ever: such a task fails then, with a note that says what to do.
 """
 
 from __future__ import annotations
@@ -14,8 +18,14 @@ from typing import Any
 
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
+from airflow.policies import hookimpl as policy_hook
+from airflow.settings import get_policy_plugin_manager
 
 log = logging.getLogger(__name__)
+
+PREFIX = "embedding_"
+TOLD_BY = {"task_id": "resolve", "key": "pool"}
+"""The XCom in which a run says whose pool its shards take."""
 
 
 def configured() -> dict[str, dict[str, Any]]:
@@ -52,38 +62,93 @@ def refusal(names: set[str]) -> str:
     )
 
 
+def missing(names: set[str], session: Any) -> set[str]:
+    """Those of the pools that are not there."""
+    from airflow.models.pool import Pool
+    from sqlalchemy import select
+
+    return names and names - set(session.scalars(select(Pool.pool).where(Pool.pool.in_(names))))
+
+
+class Placing:
+    """The cluster policy. It is asked in transactions of Airflow's, and so commits nothing, and raises nothing."""
+
+    part: Any = None
+    """The part of Airflow that has started in this process: in a scheduler, a Job, which learns its type later."""
+
+    @policy_hook
+    def task_instance_mutation_hook(self, task_instance: Any, dag_run: Any) -> None:
+        """Whatever the DAG says, a task that embeds runs in the pool of the service that its run has resolved."""
+        from sqlalchemy.orm import object_session
+
+        session = object_session(dag_run) if dag_run is not None else None
+        if session is None or not str(task_instance.pool).startswith(PREFIX):
+            return
+        with session.no_autoflush:
+            task_instance.pool = _pool_of_run(dag_run, session) or task_instance.pool
+            is_scheduler = getattr(self.part, "job_type", None) == "SchedulerJob"  # `dag.test()` goes without pools
+            if is_scheduler and task_instance.state is None and missing({task_instance.pool}, session):
+                _fail(task_instance, session)
+
+
+def _pool_of_run(dag_run: Any, session: Any) -> str | None:
+    """What the run's first task has told; None before it has, and of DAGs that have no such task."""
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import select
+
+    told = select(XComModel.value).filter_by(dag_run_id=dag_run.id, **TOLD_BY)
+    name = str(session.scalars(told).first()).strip('"')  # JSON in JSON, where it was not told by a task
+    return name if name.startswith(PREFIX) else None
+
+
+def _fail(task_instance: Any, session: Any) -> None:
+    from airflow.utils.state import State
+
+    said = refusal({task_instance.pool})
+    log.error("%s of %s: %s", task_instance.task_id, task_instance.run_id, said)
+    task_instance.set_state(State.FAILED, session=session)
+    task_instance.note = said
+
+
 class Pools:
     """What Airflow calls."""
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
         """A part of Airflow starts. A task that starts may not ask the database: the scheduler has seen to it."""
-        if type(component).__name__ != "TaskRunnerMarker" and (created := create_missing()):
+        if type(component).__name__ == "TaskRunnerMarker":
+            return
+        policy: Any = get_policy_plugin_manager().get_plugin(EmbeddingPools.name)
+        policy.part = component
+        if created := create_missing():
             log.warning("pools created, as config/pools.json says: %s", ", ".join(created))
 
     @hookimpl
     def on_dag_run_running(self, dag_run: Any, msg: str) -> None:
-        """A run begins, in the scheduler and in its transaction: nothing is committed here."""
-        from airflow.models.pool import Pool
+        """A run begins, maybe again after tasks were cleared: the policy is not asked for those that were made before.
+
+        This is in the scheduler and in its transaction: nothing is committed here.
+        """
         from airflow.utils.state import State
-        from sqlalchemy import select
         from sqlalchemy.orm import object_session
 
         session: Any = object_session(dag_run)
-        waiting = [each for each in dag_run.get_task_instances(session=session) if each.state not in State.finished]
-        named = {each.pool for each in waiting} & configured().keys()
-        missing = named and named - set(session.scalars(select(Pool.pool).where(Pool.pool.in_(named))))
-        if not missing:
-            return
-        log.error("%s of %s: %s", dag_run.run_id, dag_run.dag_id, refusal(missing))
+        instances = dag_run.get_task_instances(session=session)
+        waiting = [each for each in instances if each.state not in State.finished and each.map_index >= 0]
+        gone = missing({each.pool for each in waiting if str(each.pool).startswith(PREFIX)}, session)
         for each in waiting:
-            each.set_state(State.FAILED if each.pool in missing else State.UPSTREAM_FAILED, session=session)
-            if each.pool in missing:
-                each.note = refusal({each.pool})
+            if each.pool in gone:
+                _fail(each, session)
 
 
 class EmbeddingPools(AirflowPlugin):
-    """The listener above."""
+    """The listener and the policy above."""
 
     name = "embedding_pools"
     listeners = [Pools()]  # noqa: RUF012 (Airflow's own way)
+
+    @classmethod
+    def on_load(cls, *_: Any, **__: Any) -> None:
+        """Airflow takes policies from a module in its own configuration: this one comes with the plugins."""
+        if not get_policy_plugin_manager().has_plugin(cls.name):  # a task's process loads plugins a second time
+            get_policy_plugin_manager().register(Placing(), cls.name)

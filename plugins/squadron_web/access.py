@@ -16,6 +16,12 @@ def may_read(user: BaseUser, dag_id: str) -> bool:
     return get_auth_manager().is_authorized_dag(method="GET", details=_details(dag_id), user=user)
 
 
+def may_read_runs(user: BaseUser, dag_id: str) -> bool:
+    """Whether the user may see the DAG's runs."""
+    run: dict[str, Any] = {"method": "GET", "access_entity": DagAccessEntity.RUN}
+    return get_auth_manager().is_authorized_dag(**run, details=_details(dag_id), user=user)
+
+
 def may_move(user: BaseUser, dag_id: str) -> bool:
     """Whether the user may trigger the DAG, and so make a generation live."""
     run: dict[str, Any] = {"method": "POST", "access_entity": DagAccessEntity.RUN}

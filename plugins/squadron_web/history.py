@@ -88,15 +88,17 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def shown(run: dict[str, Any]) -> dict[str, Any]:
-    """What the page shows of a run: no paths, no settings.
+    """What the page shows of a run: of its settings the two backends alone, and no paths.
 
     `cost` is what the service says it billed, where it says so, else the plan's estimate; of a run that did not end
     well it is not known.
     """
-    plan, evaluation, report = run["plan"], run["evaluation"], run["report"]
+    plan, evaluation, report, settings = run["plan"], run["evaluation"], run["report"], run["settings"]
     return {
         **{name: run[name] for name in ("run_id", "state", "started")},
         "failed_tasks": run.get("failed_tasks", []),
+        "service": settings.get("embedding", {}).get("service"),
+        "store": settings.get("store", {}).get("name"),
         "generation": plan.get("generation"),
         "metrics": evaluation.get("metrics") or {},
         "questions": evaluation.get("questions"),

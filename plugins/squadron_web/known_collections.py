@@ -12,13 +12,18 @@ from airflow.utils.session import create_session
 from fastapi import HTTPException
 from pydantic import ValidationError
 
+from pipelines.connections import with_address
 from pipelines.credentials import wanted
 from pipelines.errors import SettingsError
 from pipelines.resolution import DEFAULT_COLLECTION, Layer, collections, resolve
 from pipelines.settings import Settings, SourceSettings, home
+from pipelines.store_settings import hurried
 from pipelines.variables import variable_layers
 from squadron_web.access import may_read
 from squadron_web.history import DEFAULT_DAG, ingest_dags, newest_runs
+
+STORE_SECONDS = 5
+"""For how long a store that is away is waited for, while somebody looks at the page."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +75,11 @@ def settings_of(known: Known) -> Settings:
     else:
         settings = resolve(layers).settings
     for credential in wanted(settings):
-        try:
-            connection = Connection.get_connection_from_secrets(credential.connection)
-        except AirflowNotFoundException:
-            continue  # then the environment has it, or the client says what is missing
-        if connection.password:
+        # Where there is none, the environment has it, or the client says what is missing.
+        if (connection := _connection(credential.connection)) and connection.password:
             os.environ[credential.variable] = connection.password
-    return settings
+    settings = with_address(settings, _connection)
+    return settings.model_copy(update={"store": hurried(settings.store, STORE_SECONDS)})
 
 
 def readable(collection: str, user: BaseUser) -> Known:
@@ -88,11 +91,17 @@ def readable(collection: str, user: BaseUser) -> Known:
 
 
 def pointer(settings: Settings) -> dict[str, Any]:
-    """`generation`, which is live, and `previous`, which was before; None where there is none."""
-    from pipelines.catalog import shared_graph
+    """`generation`, which is live, and `previous`, to which a rollback returns; None where there is none."""
+    from pipelines.catalog import live_pointer
 
-    graph = shared_graph(settings)
-    return graph.value("live_generation", client=graph.kept("client")) or {"generation": None, "previous": None}
+    return live_pointer(settings)
+
+
+def _connection(name: str) -> Connection | None:
+    try:
+        return Connection.get_connection_from_secrets(name)
+    except AirflowNotFoundException:
+        return None
 
 
 def _layers(collection: str | None) -> list[Layer]:

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.utils.session import create_session
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body, Depends, HTTPException
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from squadron_web.access import from_this_page, may_move, may_read
+from squadron_web.access import from_this_page, may_move, may_read, may_read_runs
 from squadron_web.history import DEFAULT_DAG, newest_runs, shown
 from squadron_web.known_collections import known_collections, pointer, readable, settings_of
 from squadron_web.waiting import apart
@@ -69,7 +69,10 @@ def generations(collection: str, user: GetUserDep) -> dict[str, Any]:
 @apart
 def runs(collection: str, user: GetUserDep) -> dict[str, Any]:
     """The newest runs about the collection, newest first: of its own DAG, and of the one that takes any collection."""
-    dags = [dag for dag in {readable(collection, user).dag_id, DEFAULT_DAG} if may_read(user, dag)]
+    known = readable(collection, user)
+    dags = [dag for dag in {known.dag_id, DEFAULT_DAG} if may_read(user, dag) and may_read_runs(user, dag)]
+    if not dags:
+        raise HTTPException(403, f"to see runs, you must be allowed to read those of the DAG {known.dag_id!r}")
     with create_session(scoped=False) as session:
         found = newest_runs(session, dags)
     return {"runs": [shown(run) for run in found if run["collection"] == collection]}

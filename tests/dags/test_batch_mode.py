@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.embeddings.openai_batch_service import TRIES
 from tests.dags.local_airflow import LocalAirflow
 from tests.wire.openai_batch_server import OpenAIBatchServer
 
@@ -46,7 +47,7 @@ def test_the_task_waits_deferred_and_its_retry_knows_the_batch_and_nothing_shows
         still = airflow.task_in_state("vector_ingest", run, "ingest", "deferred", 600)
         stored = airflow.database()
         # The first look at what the batch brought fails, however often it is tried; the task's retry looks again.
-        server.faults.add("GET /v1/files/", times=6, status=500, headers={"retry-after-ms": "1"})
+        server.faults.add("GET /v1/files/", times=TRIES + 1, status=500, headers={"retry-after-ms": "1"})
         server.held = False
 
         assert airflow.end_of_run("vector_ingest", run, 600) == "success", airflow.task_logs()[-5000:]

@@ -86,6 +86,7 @@ def test_the_dags_beside_the_ingest_verify_repair_and_roll_back(tmp_path: Path) 
         "embedding.service": "hashing",
         **{"store.lancedb.uri": str(tmp_path / "lancedb"), "ingest.staging": str(tmp_path / "staging")},
         "cache.path": str(tmp_path / "cache"),
+        "gate.max_drop": "1",
     }
     variable = json.dumps({key: value for key, value in settings.items() if key != "collection"})
     environment["AIRFLOW_VAR_VECTOR_INGEST"] = variable

@@ -95,25 +95,29 @@ def test_a_run_takes_its_address_and_keys_from_the_connection_that_the_settings_
     run_airflow(environment, "db", "migrate")
     code = """
 import json, os
+from pipelines.connections import storage_options
 from pipelines.errors import SettingsError
 from pipelines.settings import Settings
 from run_settings import prepared
 def settings(uri):
     return Settings.model_validate({"store": {"lancedb": {"uri": uri}}})
-try:
-    refused = prepared(settings("connection://other"))
-except SettingsError as error:
-    refused = str(error)
-untouched = "AWS_SECRET_ACCESS_KEY" in os.environ
+refused = []
+for name in ("other", "none"):
+    try:
+        prepared(settings("connection://" + name))
+    except SettingsError as error:
+        refused.append(str(error))
 found = prepared(settings("connection://own"))
-print(json.dumps([refused, untouched, found.store.lancedb.uri, found.model_dump_json(),
-                  os.environ["AWS_SECRET_ACCESS_KEY"], prepared(settings("/plain")).store.lancedb.uri]))
+uri = found.store.lancedb.uri
+print(json.dumps([refused, uri, found.model_dump_json(), storage_options(uri), "AWS_SECRET_ACCESS_KEY" in os.environ,
+                  prepared(settings("/plain")).store.lancedb.uri]))
 """
     environment = {name: value for name, value in environment.items() if not name.startswith("AWS_")}
 
-    refused, untouched, uri, dumped, key, plain = run_python(code, environment)
+    (of_another_type, none), uri, dumped, options, is_in_environment, plain = run_python(code, environment)
 
-    assert refused == "Connection 'other' is of type 'generic': wanted lancedb"
-    assert untouched is False
-    assert (uri, key, plain) == (str(where), SECRET, "/plain")
-    assert SECRET not in dumped
+    assert of_another_type == "Connection 'other' is of type 'generic': wanted lancedb"
+    assert none.startswith("store.lancedb.uri = 'connection://none': there is no Connection 'none'. In Airflow, add it")
+    assert (uri, plain) == (str(where), "/plain")
+    assert options == {"aws_access_key_id": "AKIDTEST", "aws_secret_access_key": SECRET}
+    assert not is_in_environment and SECRET not in dumped

@@ -13,6 +13,7 @@ import pytest
 
 from pipelines.registry import EMBEDDINGS
 from tests.dags.local_airflow import ROOT, LocalAirflow
+from tests.wire.openai_server import OpenAIServer
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.xdist_group("airflow")]
 
@@ -26,6 +27,10 @@ def told(context):
     with Path(__file__).with_name("told.txt").open("a") as file:
         file.write(text(context) + "\\n")
 """
+POLICY = """
+def task_instance_mutation_hook(task_instance):
+    task_instance.priority_weight = 77
+"""
 LATE = """
 deadline_hours = 0.0001
 schedule = ""
@@ -34,6 +39,12 @@ name = "sample"
 limit = 10
 [gate]
 approval = true
+"""
+KEY = "sk-pools-0123456789abcdef"
+CREATE = """
+from airflow.models.pool import Pool
+from embedding_pools import create_missing
+print(json.dumps([create_missing(), {pool.pool: pool.slots for pool in Pool.get_pools()}]))
 """
 POOLS = {"embedding_local", "embedding_openai", "embedding_cohere"}
 
@@ -46,21 +57,30 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data").symlink_to(ROOT / "data")
     (folder / "config" / "late.toml").write_text(LATE)
     (folder / "own_alerts.py").write_text(CALLBACKS)
+    (folder / "airflow_local_settings.py").write_text(POLICY)  # an operator's own policy, beside ours
     return folder
 
 
 @pytest.fixture(scope="module")
-def environment(home: Path) -> dict[str, str]:
+def openai() -> Iterator[OpenAIServer]:
+    with OpenAIServer(KEY) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def environment(home: Path, openai: OpenAIServer) -> dict[str, str]:
     places = {
-        "embedding": {"service": "hashing"},
+        "source": {"name": "sample", "limit": 40},
+        "embedding": {"service": "hashing", "openai": {"base_url": f"{openai.url}/v1"}},
+        "gate": {"max_drop": 1},  # of a server whose vectors are of words
         "store": {"lancedb": {"uri": str(home / "lancedb")}},
-        "ingest": {"staging": str(home / "staging")},
+        "ingest": {"staging": str(home / "staging"), "shard_passages": 30},
         "cache": {"path": str(home / "cache")},
     }
     return {
         "SQUADRON_HOME": str(home),
         "PYTHONPATH": str(home),
-        "OPENAI_API_KEY": "",
+        "OPENAI_API_KEY": KEY,
         "AIRFLOW_VAR_VECTOR_INGEST": json.dumps(places),
         "AIRFLOW_VAR_FAILURE_ALERT": "own_alerts.told",
     }
@@ -75,50 +95,61 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str
 def test_a_run_passes_in_the_pool_that_was_created_at_the_start(airflow: LocalAirflow) -> None:
     pools = {pool["name"] for pool in airflow.get("pools")["pools"]}
 
-    run, state = airflow.run_dag("vector_ingest", {"source.name": "sample", "source.limit": 10})
+    run, state = airflow.run_dag("vector_ingest", {})
 
     assert state == "success", airflow.task_logs()[-5000:]
     assert pools == {*POOLS, "default_pool"}
-    tasks = airflow.get(f"dags/vector_ingest/dagRuns/{run}/taskInstances")["task_instances"]
-    used = {task["task_id"]: task["pool"] for task in tasks}
+    used = {task["task_id"]: task["pool"] for task in tasks(airflow, run)}
     assert used == {**dict.fromkeys(used, "default_pool"), "ingest": "embedding_local"}
 
 
-def test_a_run_with_another_service_than_the_file_of_its_collection_says_whose_pool_it_takes(
-    airflow: LocalAirflow,
+def test_each_shard_takes_the_pool_of_the_service_that_a_variable_names(airflow: LocalAirflow) -> None:
+    airflow.set_variable("embedding_service", "openai")
+    try:
+        run, state = airflow.run_dag("vector_ingest", {})
+    finally:
+        airflow.set_variable("embedding_service", "hashing")
+
+    assert state == "success", airflow.task_logs()[-5000:]
+    shards = [(task["map_index"], task["pool"]) for task in tasks(airflow, run) if task["task_id"] == "ingest"]
+    assert sorted(shards) == [(0, "embedding_openai"), (1, "embedding_openai")]
+    assert {task["priority_weight"] for task in tasks(airflow, run)} == {77}
+    assert {task["pool"] for task in tasks(airflow, run) if task["task_id"] != "ingest"} == {"default_pool"}
+
+
+def test_a_missing_pool_fails_the_run_and_says_so_and_once_it_is_there_the_task_can_be_cleared(
+    airflow: LocalAirflow, home: Path
 ) -> None:
-    run, state = airflow.run_dag("vector_ingest", {"source.name": "sample", "embedding_service": "openai"})
+    before = _in_airflow(airflow, "embedding_openai")
 
-    assert state == "failed"  # it has no key
-    assert "openai embeds in the pool 'embedding_local'" in airflow.log_of("vector_ingest", run, "resolve")
+    run, state = airflow.run_dag("vector_ingest", {"embedding_service": "openai", "passages.template": "plain_v1"})
 
-
-def test_a_missing_pool_fails_the_run_at_once_says_so_and_is_told(airflow: LocalAirflow, home: Path) -> None:
-    before = _in_airflow(airflow, "embedding_local")
-
-    run, state = airflow.run_dag("vector_ingest", {"source.name": "sample", "source.limit": 10})
-
-    assert before == {"embedding_local": 2}
+    assert before == {"embedding_openai": 4}
     assert state == "failed"
-    tasks = airflow.get(f"dags/vector_ingest/dagRuns/{run}/taskInstances")["task_instances"]
-    states = {task["task_id"]: task["state"] for task in tasks}
-    assert states == {**dict.fromkeys(states, "upstream_failed"), "ingest": "failed"}
-    (note,) = [task["note"] for task in tasks if task["task_id"] == "ingest"]
-    assert note.startswith("Airflow has no pool embedding_local")
+    states = {task["task_id"]: task["state"] for task in tasks(airflow, run)}
+    done = dict.fromkeys(("resolve", "plan"), "success")
+    assert states == {**dict.fromkeys(states, "upstream_failed"), **done, "ingest": "failed"}
+    assert any(str(task["note"]).startswith("Airflow has no pool embedding_openai") for task in tasks(airflow, run))
+    assert "Airflow has no pool embedding_openai" in airflow.log_of_part("scheduler")
     told = home / "told.txt"
     airflow.wait_for(lambda: told.exists() and f"vector_ingest: {run} has failed" in told.read_text(), "the alert")
+
+    cleared = {"dry_run": False, "dag_run_id": run, "only_failed": True, "include_downstream": True}
+    airflow.post("dags/vector_ingest/clearTaskInstances", cleared)  # too early
+    assert airflow.end_of_run("vector_ingest", run) == "failed"
+
+    assert _python(airflow, CREATE)[0] == ["embedding_openai"]
+    airflow.post("dags/vector_ingest/clearTaskInstances", cleared)
+    assert airflow.end_of_run("vector_ingest", run) == "success"
+    used = {task["pool"] for task in tasks(airflow, run) if task["task_id"] == "ingest"}
+    assert used == {"embedding_openai"}
 
 
 def test_missing_pools_are_created_and_the_slots_of_the_others_are_left_alone(airflow: LocalAirflow) -> None:
     _in_airflow(airflow, "embedding_cohere")
-    code = """
-from airflow.models.pool import Pool
-Pool.create_or_update_pool("embedding_openai", 9, "mine", False)
-from embedding_pools import create_missing
-print(json.dumps([create_missing(), {pool.pool: pool.slots for pool in Pool.get_pools()}]))
-"""
+    change = "Pool.create_or_update_pool('embedding_openai', 9, 'mine', False)"
 
-    created, slots = _python(airflow, code)
+    created, slots = _python(airflow, f"from airflow.models.pool import Pool\n{change}\n{CREATE}")
 
     assert "embedding_cohere" in created
     assert slots.keys() == {*POOLS, "default_pool"}
@@ -149,6 +180,12 @@ def test_every_pool_of_a_task_and_of_an_embedding_service_is_in_the_file_of_pool
     assert literal == {"embedding_local"} and len(named) == 2
     assert of_services == pools.keys() == POOLS
     assert all(pool["slots"] > 0 and pool["description"] and not pool["include_deferred"] for pool in pools.values())
+
+
+def tasks(airflow: LocalAirflow, run: str) -> list[dict[str, Any]]:
+    """The task instances of a run."""
+    found: list[dict[str, Any]] = airflow.get(f"dags/vector_ingest/dagRuns/{run}/taskInstances")["task_instances"]
+    return found
 
 
 def _in_airflow(airflow: LocalAirflow, deleted: str) -> dict[str, int]:

@@ -12,11 +12,18 @@ from pipelines.searching import search
 from tests.dags.local_airflow import LocalAirflow
 from tests.wire.cohere_server import CohereServer
 from tests.wire.openai_server import OpenAIServer
+from tests.wire.telemetry_collector import TelemetryCollector
 
+pytest.importorskip("statsd")
 pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow services")]
 
 OPENAI_KEY, COHERE_KEY = "sk-services-0123456789abcdef", "co-services-0123456789abcdef"
-SERVICES = ("hashing", "sentence_transformers", "openai", "cohere")
+POOLS = {
+    "hashing": "embedding_local",
+    "sentence_transformers": "embedding_local",
+    "openai": "embedding_openai",
+    "cohere": "embedding_cohere",
+}
 ASKED_SECONDS = 7
 
 
@@ -33,8 +40,19 @@ def cohere() -> Iterator[CohereServer]:
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    with LocalAirflow(tmp_path_factory.mktemp("airflow")) as running:
+def collector() -> Iterator[TelemetryCollector]:
+    with TelemetryCollector() as collecting:
+        yield collecting
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory, collector: TelemetryCollector) -> Iterator[LocalAirflow]:
+    metrics = {
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__STATSD_PORT": str(collector.statsd_port),
+    }
+    with LocalAirflow(tmp_path_factory.mktemp("airflow"), environment=metrics) as running:
         running.set_connection("openai_default", "generic", OPENAI_KEY)
         running.set_connection("cohere_default", "generic", COHERE_KEY)
         yield running
@@ -72,15 +90,17 @@ def test_a_variable_moves_the_next_run_to_another_service_whose_key_shows_nowher
     monkeypatch.setenv("CO_API_KEY", COHERE_KEY)
     reports, found = {}, {}
 
-    for service in SERVICES:
+    for service, pool in POOLS.items():
         airflow.set_variable("embedding_service", service)
         run, state = airflow.run_dag("vector_ingest", {})
         assert state == "success", airflow.task_logs()[-5000:]
         reports[service] = airflow.report("vector_ingest", run)
+        tasks = airflow.get(f"dags/vector_ingest/dagRuns/{run}/taskInstances")["task_instances"]
+        assert {task["pool"] for task in tasks if task["task_id"] == "ingest"} == {pool}
         resolved = resolve([Layer("Variables", settings | {"embedding_service": service}, tmp_path)]).settings
         found[service] = search(resolved, reports[service]["example_question"], top_k=3)
 
-    assert len({report["generation"] for report in reports.values()}) == len(SERVICES)
+    assert len({report["generation"] for report in reports.values()}) == len(POOLS)
     for service, report in reports.items():
         assert report["vector_space"]["service"] == service
         assert report["live"] == report["generation"]
@@ -96,8 +116,10 @@ def test_a_variable_moves_the_next_run_to_another_service_whose_key_shows_nowher
 
 
 def test_a_task_is_tried_again_when_the_service_asked_and_does_not_wait_for_it_itself(
-    airflow: LocalAirflow, settings: dict[str, Any], openai: OpenAIServer
+    airflow: LocalAirflow, settings: dict[str, Any], openai: OpenAIServer, collector: TelemetryCollector
 ) -> None:
+    retries = collector.metrics["airflow.squadron.squad.plan.retries"]
+    before = len(retries)
     openai.faults.add("POST", status=429, headers={"retry-after": str(ASKED_SECONDS)}, body="{}")
 
     run = airflow.start_dag("vector_ingest", {"embedding_service": "openai"})
@@ -113,6 +135,8 @@ def test_a_task_is_tried_again_when_the_service_asked_and_does_not_wait_for_it_i
     assert airflow.end_of_run("vector_ingest", run) == "success"
     tries = airflow.get(f"dags/vector_ingest/dagRuns/{run}/taskInstances/plan/tries")["task_instances"]
     assert len(tries) == 2
+    collector.wait_for(lambda: len(retries) > before, "the number of retries")
+    assert retries[before:] == [("c", 1)]
 
 
 def test_a_wrong_key_fails_the_run_at_once(

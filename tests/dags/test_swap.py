@@ -1,7 +1,11 @@
-"""Swapping the store by an Airflow Variable, in a real Airflow: four stores give the same answers."""
+"""Swapping the store by an Airflow Variable, in a real Airflow: four stores give the same answers.
+
+The runs are a user's who may trigger DAGs and nothing else: Variables and Connections are an administrator's.
+"""
 
 import json
 import os
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,8 @@ QUESTIONS = ("How is steel made from iron?", "What do bees collect?", "Wie entst
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    with LocalAirflow(tmp_path_factory.mktemp("airflow")) as running_airflow:
+    users = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "operator:user"}  # a role that is not admin's, nor op's
+    with LocalAirflow(tmp_path_factory.mktemp("airflow"), environment=users) as running_airflow:
         yield running_airflow
 
 
@@ -61,12 +66,15 @@ def test_a_variable_moves_the_next_run_to_another_store_and_nothing_is_embedded_
         airflow.set_variable("vector_ingest", json.dumps(settings))
         airflow.set_variable("embedding_service", "hashing")
 
-        embedded, answers = {}, {}
+        embedded, answers, history = {}, {}, []
         for store in ("lancedb", "pinecone", "weaviate", "pgvector"):
             airflow.set_variable("vector_store", store)
             run, state = airflow.run_dag("vector_ingest", {})
             assert state == "success", airflow.task_logs()[-5000:]
-            counts = airflow.report("vector_ingest", run)["counts"]
+            report = airflow.report("vector_ingest", run)
+            history.append((run, "hashing", store, report["generation"], "success", True))
+            assert airflow.get(f"dags/vector_ingest/dagRuns/{run}")["triggering_user_name"] == "operator"
+            counts = report["counts"]
             assert counts["written"] == counts["passages"] == 107
             embedded[store] = counts["embedded"]
             chosen = {"vector_store": store, "embedding_service": "hashing"}
@@ -84,3 +92,20 @@ def test_a_variable_moves_the_next_run_to_another_store_and_nothing_is_embedded_
         assert "store.name = " in logs
         assert not [secret for _, secret, _ in secrets.values() if secret in logs]
         assert os.environ["PGPASSWORD"] == postgres.password  # the secrets looked for were the ones in use
+        shown = airflow.page("api/collections/swapped/runs")["runs"]
+        names = ("run_id", "service", "store", "generation", "state", "promoted")
+        assert [tuple(each[name] for name in names) for each in shown] == history[::-1]
+        about = airflow.page("api/collections/swapped")
+        assert (about["store"], about["service"], about["may_move"]) == ("pgvector", "hashing", True)
+
+
+def test_the_user_who_triggers_the_runs_may_change_no_variable_connection_or_pool(airflow: LocalAirflow) -> None:
+    bodies: dict[str, dict[str, Any]] = {
+        "variables": {"key": "vector_store", "value": "lancedb"},
+        "connections": {"connection_id": "weaviate_default", "conn_type": "generic"},
+        "pools": {"name": "embedding_other", "slots": 1},
+    }
+    for kind, body in bodies.items():
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            airflow.post(kind, body)
+        assert refused.value.code == 403, kind

@@ -1,4 +1,4 @@
-"""An api-server with the page, on SQLite, spoken to as users of three roles."""
+"""An api-server with the page, on SQLite, spoken to as users of several roles."""
 
 import http.client
 import json
@@ -13,11 +13,19 @@ USERS = {"viewer": "viewer", "user": "user", "operator": "op"}
 
 
 class PageServer:
-    """The running api-server, as a context manager; its database exists before it starts, so that runs can."""
+    """The running api-server, as a context manager; its database exists before it starts, so that runs can.
 
-    def __init__(self, home: Path) -> None:
+    Who logs in are the users of Airflow's simple auth manager, or those whose `passwords` are given, which the auth
+    manager that `environment` names has to know by then.
+    """
+
+    def __init__(
+        self, home: Path, environment: dict[str, str] | None = None, passwords: dict[str, str] | None = None
+    ) -> None:
         roles = ",".join(f"{name}:{role}" for name, role in USERS.items())
-        self.environment = airflow_environment(home) | {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": roles}
+        own = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": roles, **(environment or {})}
+        self.environment = airflow_environment(home) | own
+        self._passwords = passwords
         self.port = int(self.environment["AIRFLOW__API__PORT"])
         self.address = self.environment["AIRFLOW__API__BASE_URL"]
         self._log = home / "api-server.log"
@@ -31,7 +39,7 @@ class PageServer:
         while True:
             assert self._process.poll() is None and time.monotonic() < deadline, self._log.read_text()[-3000:]
             try:
-                self._tokens = {name: self._login(name) for name in USERS}
+                self._tokens = {name: self._login(name) for name in self._passwords or USERS}
                 return self
             except OSError:
                 time.sleep(0.2)  # not up yet
@@ -73,6 +81,7 @@ class PageServer:
         return {"Cookie": f"_token={self._tokens[user]}"} if user else {}
 
     def _login(self, user: str) -> str:
-        passwords = Path(self.environment["AIRFLOW_HOME"], "simple_auth_manager_passwords.json.generated")
-        body = json.dumps({"username": user, "password": json.loads(passwords.read_text())[user]})
+        generated = Path(self.environment["AIRFLOW_HOME"], "simple_auth_manager_passwords.json.generated")
+        password = (self._passwords or json.loads(generated.read_text()))[user]
+        body = json.dumps({"username": user, "password": password})
         return self.call("POST", "/auth/token", body, {"Content-Type": "application/json"})[1]["access_token"]

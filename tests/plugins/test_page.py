@@ -5,11 +5,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines import catalog
+from pipelines import catalog, runs
+from pipelines.resolution import Layer, resolve
 from tests.dags.local_airflow import ROOT
 from tests.plugins.conftest import BLANK, HOSTILE, Page
 from tests.runs import live
@@ -77,6 +80,7 @@ def test_the_run_of_the_dag_is_told_without_paths(page: Page) -> None:
     assert status == 200
     (run,) = answer["runs"]
     assert (run["generation"], run["state"], run["promoted"], run["embedded"]) == (page.first, "success", True, 21)
+    assert (run["service"], run["store"]) == ("hashing", "lancedb")
     assert run["metrics"]["recall_at_10"] > 0.9
     assert run["cost"] == 0
     assert run["plan"]["passages"] - run["plan"]["unchanged"] == 21
@@ -184,17 +188,34 @@ def test_the_graph_is_drawn_or_the_missing_package_named(page: Page) -> None:
 
 
 def test_a_wrong_variable_is_told_and_the_list_stands(page: Page) -> None:
-    token = {"Authorization": f"Bearer {page.server.token('operator')}", "Content-Type": "application/json"}
-    wrong = json.dumps({"key": "vector_ingest", "value": json.dumps({"stor": {}})})
-    assert page.server.call("POST", "/api/v2/variables", wrong, token)[0] == 201
-    try:
+    wrong = {"key": "vector_ingest", "value": json.dumps({"stor": {}})}
+
+    with set_in_airflow(page, "variables", "vector_ingest", wrong):
         assert page.server.get("api/collections", "viewer")[0] == 200
         status, answer = page.server.get("api/collections/squad", "viewer")
-    finally:
-        page.server.call("DELETE", "/api/v2/variables/vector_ingest", headers=token)
 
     assert status == 409
     assert "Variable vector_ingest: 'stor' is not a setting" in answer["detail"]
+
+
+def test_the_page_finds_the_store_by_the_connection_that_the_settings_name(page: Page, tmp_path: Path) -> None:
+    secret = "of-page-0123456789"
+    places = {"ingest.staging": str(tmp_path / "staging"), "cache.path": None, "source.limit": 10}
+    values = {"collection": "sample", "embedding.service": "hashing", "store.lancedb.uri": str(tmp_path / "lancedb")}
+    generation = runs.ingest(resolve([Layer("test", values | places, tmp_path)]).settings)["generation"]
+    variable = {"embedding": {"service": "hashing"}, "store": {"lancedb": {"uri": "connection://vectors"}}}
+    body = {"connection_id": "vectors", "conn_type": "lancedb", "host": str(tmp_path / "lancedb"), "password": secret}
+
+    with set_in_airflow(page, "variables", "vector_ingest", {"key": "vector_ingest", "value": json.dumps(variable)}):
+        missing = page.server.get("api/collections/sample", "viewer")
+        with set_in_airflow(page, "connections", "vectors", body):
+            shown = page.server.get("api/collections/sample", "viewer")
+            found = page.server.post("api/collections/sample/search", "viewer", {"question": "steel", "top_k": 3})
+
+    assert missing[0] == 409 and "there is no Connection 'vectors'. In Airflow, add it" in missing[1]["detail"]
+    assert shown[0] == 200 and [row["generation"] for row in shown[1]["generations"]] == [generation]
+    assert found[0] == 200 and len(found[1]["matches"]) == 3
+    assert not any(word in json.dumps([shown, found]) for word in (secret, str(tmp_path)))
 
 
 def test_nothing_is_fetched_from_elsewhere_and_no_data_becomes_markup() -> None:
@@ -212,6 +233,18 @@ def test_importing_the_plugin_imports_no_web_framework(page: Page) -> None:
     done = _python(page, code)
 
     assert done == ["squadron_page"]
+
+
+@contextmanager
+def set_in_airflow(page: Page, kind: str, name: str, body: dict[str, Any]) -> Iterator[None]:
+    """A Variable or a Connection that an operator sets, and takes away again."""
+    headers = {"Authorization": f"Bearer {page.server.token('operator')}", "Content-Type": "application/json"}
+    status, answer = page.server.call("POST", f"/api/v2/{kind}", json.dumps(body), headers)
+    assert status == 201, answer
+    try:
+        yield
+    finally:
+        page.server.call("DELETE", f"/api/v2/{kind}/{name}", headers=headers)
 
 
 def _python(page: Page, code: str) -> Any:
