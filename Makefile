@@ -62,11 +62,9 @@ lock: $(INSTALLED) ## Make requirements.txt anew from pyproject.toml
 		--no-header --output-file requirements.txt $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 	@sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/; /^--find-links/d' requirements.txt
 
-audit: $(INSTALLED) ## Look requirements.txt up among known vulnerabilities (asks pypi.org)
+audit: $(INSTALLED) ## Look requirements.txt up among known vulnerabilities (asks PyPI, or OSV)
 	@$(BIN)/uv pip check --python $(BIN)/python
-	@# In an environment of its own; --strict: a package that cannot be looked up is a failure, not a clean result.
-	@$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip --no-deps --progress-spinner off \
-		--requirement requirements.txt
+	@BIN=$(BIN) sh .ci/audit
 
 clean: ## Remove the virtual environment; indexes and runs in .squadron/ stay
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
