@@ -25,13 +25,13 @@ _TEXTS = """
 import sys
 from pathlib import Path
 import pyarrow as pa, pyarrow.parquet as pq
-from pipelines import staging, steps
+from pipelines import staging, planning, steps
 from pipelines.catalog import shared_graph
 from pipelines.resolution import Layer, resolve
 
 values = dict(pair.split("=", 1) for pair in sys.argv[2:])
 settings = resolve([Layer("benchmark", values, Path.cwd())]).settings
-plan = steps.plan(settings, "texts")
+plan = planning.plan(settings, "texts")
 graph = shared_graph(settings)
 texts = [t for shard in plan.shards for t in graph.value("embedding_texts", passages=staging.read_table(shard.path))]
 pq.write_table(pa.table({"text": texts}), sys.argv[1])

@@ -30,7 +30,7 @@ import json, resource, sys, time
 from pathlib import Path
 import numpy as np
 import pyarrow as pa
-from pipelines import steps
+from pipelines import planning, steps
 from pipelines.catalog import create_generation, describe, fingerprint, shared_graph, vector_space
 from pipelines.registry import load
 from pipelines.resolution import Layer, resolve
@@ -82,7 +82,7 @@ queries = unit_vectors(QUERIES)
 timed("search", lambda: graph.value("matches", collection=collection, query_vectors=queries, top_k=10, filter={}))
 """
 _PLAN = """
-plan = timed("plan", lambda: steps.plan(settings, "unchanged"))
+plan = timed("plan", lambda: planning.plan(settings, "unchanged"))
 assert plan.to_embed == plan.deleted == 0, plan
 assert plan.documents == plan.unchanged == DOCUMENTS, plan
 """

@@ -133,10 +133,10 @@ def _tasks(collection: str, pool: str) -> None:
     @task
     def plan(settings: str) -> list[dict[str, Any]]:
         """Compare the corpus with the store; the shards of work. The plan itself is the XCom `plan`."""
-        from pipelines import steps
+        from pipelines import planning
 
         context = get_current_context()
-        made = steps.plan(prepared(settings), context["run_id"])
+        made = planning.plan(prepared(settings), context["run_id"])
         context["ti"].xcom_push(key="plan", value=asdict(replace(made, shards=[])))
         send(made.collection, "plan", vars(made))
         send_queue_depth(made.collection, len(made.shards))

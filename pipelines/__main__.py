@@ -48,11 +48,11 @@ def plan(assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Say what an ingest would change, and what it would cost; write nothing."""
     with _refusals():
         resolved = _resolved(assignments)
-        from pipelines import report, steps, terminal
+        from pipelines import planning, report, terminal
         from pipelines.embeddings import openai_batch
 
         with terminal.shown_progress():
-            planned = steps.plan(resolved.settings, "dry-run", dry_run=True)
+            planned = planning.plan(resolved.settings, "dry-run", dry_run=True)
         found = report.plan_report(planned) | {"in_batches": openai_batch.is_wanted(resolved.settings)}
         _print(found, as_json, terminal.show_plan)
 

@@ -1,278 +1,63 @@
-"""Planning: one pass over the corpus against the ids in the store, in memory that does not grow with the texts."""
+"""Planning: the corpus is compared with the store, and the work laid out in staging, before anything is paid for."""
 
-from collections.abc import Generator
+import logging
+import time
 from contextlib import closing
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipelines.cache import opened_cache
+from pipelines import leftovers, staging
+from pipelines.budget import affordable_cost
+from pipelines.cache import opened_cache, sweep
+from pipelines.canary import checked_model
+from pipelines.catalog import (
+    create_generation,
+    describe,
+    fingerprint,
+    opened,
+    read_catalog,
+    shared_graph,
+    vector_space,
+)
+from pipelines.corpus import Corpus
+from pipelines.credentials import is_remote
 from pipelines.cut_cache import CutCache
 from pipelines.dataflow.changes import StoredDocuments
-from pipelines.dataflow.digests import DIGEST_BYTES, Digests, DigestSet, hashed, to_hex
-from pipelines.errors import GuardError, SourceError
 from pipelines.graph import Graph
-from pipelines.overlap import made_ahead
-from pipelines.probes import ProbeSample
-from pipelines.progress import Progress
+from pipelines.outcomes import Plan
 from pipelines.quarantine import Findings
-from pipelines.registry import load
+from pipelines.questions import questions_digest
 from pipelines.settings import Settings
-from pipelines.sources.rows import Unreadable, has_text
-from pipelines.staging import ShardWriter
-from pipelines.unread import Unread, identities_of, versions_of
+from pipelines.staging import Shard, ShardWriter
 
-_SAMPLE = pa.schema(
-    [(name, pa.string()) for name in ("question_id", "question", "document_id")] + [("key", pa.uint64())]
-)
+log = logging.getLogger(__name__)
 
 
-class Corpus:
-    """What one pass over the corpus finds out; iterate `changes` to make it.
+@dataclass(frozen=True)
+class _Target:
+    """The generation that is planned for, and what there is already."""
 
-    `repeated`: what an earlier pass met in several versions (`repeated_documents`), and this one leaves out.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        graph: Graph,
-        stored: StoredDocuments,
-        quarantine: Findings | None = None,
-        repeated: list[Unreadable] | None = None,
-    ) -> None:
-        self._settings = settings
-        self._graph = graph
-        self._stored = stored
-        self._quarantine = quarantine
-        self._new = DigestSet()
-        self._kept = 0
-        self._rewritten: set[str] = set()
-        in_part = stored.ids[~stored.complete[stored.document_of]]
-        self._in_part = {row.tobytes().hex()[: 2 * DIGEST_BYTES] for row in in_part}
-        self.seen = np.zeros(len(stored.digests), bool)
-        """`bool [stored documents]`: which of them the corpus still holds."""
-        self.rows = -sum(item.rows for item in repeated or ())
-        """Rows with a text."""
-        self.blank = 0
-        """Rows without one."""
-        self.unread = Unread()
-        """What else of the corpus has no document."""
-        self._repeated = identities_of(pa.array([item.document_id for item in repeated or ()], pa.string()))
-        for item in repeated or ():
-            self._leave_out(item)
-        self._questions = QuestionSample(settings.evaluation.max_questions)
-        self._probes = ProbeSample(settings.evaluation.max_questions)
+    generation: str
+    space: dict[str, str]
+    existing: dict[str, dict[str, Any]]
+    """The collection's generations, described."""
+    live: str | None
+    stored: StoredDocuments
+    version: int | None
+    """What the generation is at; None while there is none, or where the store keeps no versions."""
 
     @property
-    def documents(self) -> int:
-        """Distinct documents so far."""
-        return len(self._new) + self._kept
+    def about(self) -> dict[str, Any]:
+        """The generation's description; empty while it is not there."""
+        return self.existing.get(self.generation, {})
 
     @property
-    def unchanged_passages(self) -> int:
-        """Passages in the store that stay as they are."""
-        kept = self.seen & self._stored.complete | self.withheld(self._stored.digests)
-        return int(kept[self._stored.document_of].sum())
-
-    def withheld(self, stored: Digests) -> np.ndarray:
-        """`bool [stored]`: documents that the corpus does not show, and that may be what cannot be read of it.
-
-        Their rows are not deleted, until the corpus can be read, or says that they have left it.
-        """
-        missing = np.zeros(len(stored), bool)
-        if self.unread:
-            kept = self._stored.digests[self.seen].identities()
-            known = np.concatenate([kept, self._new.everything().identities()])
-            missing = self.unread.may_be(stored.identities())
-            missing[missing] = ~np.isin(stored.identities()[missing], known)
-        return missing
-
-    @property
-    def withheld_passages(self) -> int:
-        """Passages in the store that stay although the corpus does not show their document."""
-        return int(self.withheld(self._stored.digests)[self._stored.document_of].sum())
-
-    def changes(self) -> Generator[pa.Table, None, None]:
-        """The documents that the store lacks, batch by batch, each once. The source is read ahead."""
-        source = self._settings.source
-        progress = Progress("plan", None, "documents")
-        with made_ahead(load("sources", source.name).read_rows(source)) as batches:
-            for rows in batches:
-                if isinstance(rows, Unreadable):
-                    self._leave_out(rows)
-                    continue
-                before = self.documents
-                yield self._changed(rows)
-                progress.add(self.documents - before)
-                if source.limit and self.documents >= source.limit:
-                    return
-
-    def asked(self) -> tuple[str, pa.Table]:
-        """What is asked in an evaluation: `questions` of the corpus, or `probes` where it has none; and these."""
-        questions = self._questions.table()
-        return ("questions", questions) if questions.num_rows else ("probes", self._probes.table())
-
-    def check(self, live_documents: int | None) -> None:
-        """Raise when the corpus is empty, or much of it cannot be read, or it shrank by more than the guard allows.
-
-        `live_documents`: how many the live generation holds, when another one is to take its place.
-        """
-        settings = self._settings
-        if not self.documents:
-            where = settings.source.path or settings.source.name
-            if self.unread.items:
-                told = self.unread.shown()
-                raise SourceError(f"nothing of the corpus {where} can be read: {told}. Nothing was changed")
-            found = f"{self.blank} rows, none of them with a text" if self.blank else "no rows"
-            raise SourceError(f"the corpus {where} has {found}: nothing was changed. Check source.columns.text")
-        allowed = settings.guard.max_quarantined_fraction
-        for share, words in self.unread.shares(self.rows, self.blank):
-            if share > allowed:
-                first = f" First of what cannot be read: {self.unread.shown()}." if self.unread.items else ""
-                raise GuardError(
-                    f"{words} ({share:.1%}): guard.max_quarantined_fraction allows {allowed:.1%}.{first} "
-                    "Mend the corpus, or raise it"
-                )
-        gone = self.vanished_fraction()
-        if live_documents:
-            gone = max(gone, 1 - self.documents / live_documents)
-        if gone > settings.guard.max_deleted_fraction:
-            raise GuardError(
-                f"the corpus lacks {gone:.1%} of the documents in the store: "
-                f"guard.max_deleted_fraction allows {settings.guard.max_deleted_fraction:.1%}. Nothing was "
-                "changed. If they are to be deleted, raise it for this run; if this is another corpus, give it "
-                "a collection of its own"
-            )
-
-    def check_candidate(self, live: Digests) -> None:
-        """Raise when a generation made of this corpus would lack what the live one holds, for it cannot be read now."""
-        if lacking := int(self.withheld(live).sum()):
-            raise GuardError(
-                f"a new generation would lack {lacking} documents of the live one, for they are, or may be, what "
-                f"cannot be read of the corpus: {self.unread.shown() or 'rows without a text'}. Mend it, or take it "
-                "out of the corpus. Nothing was changed"
-            )
-
-    def note_cut(self, passages: pa.Table) -> None:
-        """Take notice of the passages of a changed document that was stored in part."""
-        if self._in_part:
-            self._rewritten.update(i for i in passages["id"].to_pylist() if i[: 2 * DIGEST_BYTES] in self._in_part)
-
-    def leftover_ids(self) -> pa.Array:
-        """Stored ids of documents that were stored in part, and are cut otherwise now."""
-        stored = self._stored
-        ids = to_hex(stored.ids[(self.seen & ~stored.complete)[stored.document_of]])
-        return ids.filter(pc.invert(pc.is_in(ids, pa.array(self._rewritten, pa.string()))))
-
-    def vanished_fraction(self) -> float:
-        """The share of the stored documents of which the corpus holds no version any more, withheld ones aside."""
-        stored = self._stored.digests.identities()
-        if not len(stored):
-            return 0.0
-        new = np.unique(self._new.everything().identities())
-        present = self.seen | self.withheld(self._stored.digests)
-        present[np.isin(stored, new, assume_unique=False)] = True
-        (starts,) = np.nonzero(np.diff(stored, prepend=~stored[:1]))
-        return 1 - float(np.logical_or.reduceat(present, starts).mean())
-
-    def _changed(self, rows: pa.RecordBatch) -> pa.Table:
-        """The changed documents of a batch."""
-        found = self._graph.values(
-            ["documents", "document_digests", "stored_positions", "questions", "blank_rows"],
-            rows=rows,
-            stored_documents=self._stored,
-        )
-        self.rows += rows.num_rows - found["blank_rows"]
-        if found["blank_rows"]:
-            self.blank += found["blank_rows"]
-            if self._settings.source.columns.document_id:  # else a document without a text is none
-                self.unread.add_documents(rows["document_id"].filter(pc.invert(has_text(rows["text"]))))
-        if self._quarantine:
-            self._quarantine.add_rows(rows, found["blank_rows"])
-        if len(self._repeated):
-            found = _chosen(found, ~np.isin(found["document_digests"].identities(), self._repeated))
-        fresh = self._fresh(found["document_digests"], found["stored_positions"])
-        limit = self._settings.source.limit
-        if limit and (room := limit - self.documents) <= fresh.sum():
-            found, fresh = _cut(found, fresh, room)
-        self._questions.add(found["questions"])
-        self._probes.add(found["documents"])
-        return self._noted(found, fresh)
-
-    def _leave_out(self, item: Unreadable) -> None:
-        self.unread.add(item)
-        if self._quarantine:
-            self._quarantine.add_unreadable(item)
-
-    def _fresh(self, digests: Digests, positions: np.ndarray) -> np.ndarray:
-        """`bool`: which documents of the batch this pass has not met before."""
-        stored = positions >= 0
-        met = self._new.contains(digests)
-        met[stored] |= self.seen[positions[stored]]
-        return ~met
-
-    def _noted(self, found: dict[str, Any], fresh: np.ndarray) -> pa.Table:
-        """The changed ones among the fresh documents of a batch."""
-        positions = found["stored_positions"]
-        stored = np.flatnonzero(fresh & (positions >= 0))
-        self.seen[positions[stored]] = True
-        unchanged = stored[self._stored.complete[positions[stored]]]
-        self._kept += len(unchanged)
-        fresh = fresh.copy()
-        fresh[unchanged] = False
-        self._new.add(found["document_digests"][fresh])
-        return found["documents"].filter(pa.array(fresh))
-
-    def repeated_documents(self) -> list[Unreadable]:
-        """The documents that have several versions: which of them a reader finds would be left to chance."""
-        kept = self._stored.digests[self.seen & self._stored.complete].identities()
-        identities = np.sort(np.concatenate([kept, self._new.everything().identities()]))
-        suspects = np.unique(identities[1:][identities[1:] == identities[:-1]])
-        if not len(suspects):
-            return []
-        return versions_of(self._settings, self._graph, suspects)
-
-
-class QuestionSample:
-    """A fixed sample of the corpus's questions: those whose ids have the smallest digests (bottom-k sampling).
-
-    It does not depend on the order of the corpus, and stays nearly the same when the corpus changes a little,
-    so that figures of two runs can be compared.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._rows = _SAMPLE.empty_table()
-        self._farthest = np.iinfo(np.uint64).max
-
-    def add(self, questions: pa.Table) -> None:
-        """Take the questions of a batch. Of questions with the same id one is kept."""
-        keys = np.frombuffer(b"".join(hashed(questions["question_id"].combine_chunks(), 8)), ">u8").astype(np.uint64)
-        near = keys <= self._farthest
-        if not self._size or not near.any():
-            return
-        rows = questions.filter(pa.array(near)).append_column("key", pa.array(keys[near]))
-        rows = pa.concat_tables([self._rows, rows])
-        rows = rows.sort_by([(name, "ascending") for name in ("key", "document_id", "question")])
-        _, first = np.unique(rows["key"].to_numpy(), return_index=True)
-        self._rows = rows.take(first[: self._size])
-        if self._rows.num_rows == self._size:
-            self._farthest = self._rows["key"][-1].as_py()
-
-    def table(self) -> pa.Table:
-        """The sample: question_id, question, document_id."""
-        return self._rows.drop_columns(["key"]).combine_chunks()
-
-
-def questions_digest(questions: pa.Table) -> str:
-    """Equal digests are equal questions, relevant documents included."""
-    rows = zip(*(column.to_pylist() for column in questions.columns), strict=True)
-    return blake2b(repr(list(rows)).encode(), digest_size=8).hexdigest()
+    def replaced(self) -> str | None:
+        """The live generation that this one is to take the place of, if it is another."""
+        return self.live if self.live in self.existing and self.live != self.generation else None
 
 
 @dataclass(frozen=True)
@@ -311,26 +96,148 @@ def staged_passages(settings: Settings, graph: Graph, corpus: Corpus, writer: Sh
     return staged
 
 
-def _chosen(found: dict[str, Any], chosen: np.ndarray) -> dict[str, Any]:
-    """Some documents of a batch, and the questions about them."""
-    documents, asked = found["documents"].filter(pa.array(chosen)), found["questions"]
-    return found | {
-        "documents": documents,
-        "document_digests": found["document_digests"][chosen],
-        "stored_positions": found["stored_positions"][chosen],
-        "questions": asked.filter(pc.is_in(asked["document_id"], documents["document_id"].combine_chunks())),
-    }
+def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
+    """Compare the corpus with the store, and lay out the work in staging; a dry run writes nothing.
+
+    Raises SettingsError, SourceError, GuardError or StoreError before anything is embedded or stored.
+    """
+    started = time.monotonic()
+    graph = shared_graph(settings)
+    target = _target(settings, graph)
+    folder = staging.run_folder(settings.ingest.staging, settings.collection, run_id)
+    writer = None if dry_run else ShardWriter(folder, settings.ingest.shard_passages)
+    try:
+        if writer:
+            _sweep(settings, folder)
+        corpus, staged, writer = _compared(settings, graph, target.stored, run_id, writer)
+        _check(graph, corpus, target)
+        cost = affordable_cost(settings, staged.billed_tokens)
+        probes = None
+        if writer and (staged.billed_tokens or is_remote(settings)):
+            probes = checked_model(settings, graph, target.about)
+        expired = _expired(graph, corpus, target.stored)
+        shards = _laid_out(settings, graph, target, corpus, expired, probes, folder, writer) if writer else []
+    except BaseException:
+        if writer:
+            staging.remove(folder)
+        raise
+    asked, questions = corpus.asked()
+    made = Plan(
+        run_id=run_id,
+        collection=settings.collection,
+        generation=target.generation,
+        vector_space=target.space,
+        live=target.live,
+        version=target.version,
+        folder=folder,
+        shards=shards,
+        documents=corpus.documents,
+        passages=corpus.unchanged_passages + staged.passages,
+        unchanged=corpus.unchanged_passages,
+        deleted=len(expired),
+        quarantined=corpus.blank + corpus.unread.items,
+        tokens=staged.tokens,
+        billed_tokens=staged.billed_tokens,
+        cost=cost,
+        questions=questions.num_rows,
+        asked=asked,
+        questions_digest=questions_digest(questions),
+        example_question=questions["question"][0].as_py() if questions.num_rows else None,
+        seconds=time.monotonic() - started,
+        held_back=corpus.withheld_passages,
+    )
+    _tell(made, corpus)
+    return made
 
 
-def _cut(found: dict[str, Any], fresh: np.ndarray, room: int) -> tuple[dict[str, Any], np.ndarray]:
-    """A batch up to the last of so many fresh documents, and the questions about what is left."""
-    end = int(np.flatnonzero(fresh)[room - 1]) + 1
-    documents, asked = found["documents"].slice(0, end), found["questions"]
-    kept = documents["document_id"].combine_chunks()
-    cut = {
-        "documents": documents,
-        "document_digests": found["document_digests"][:end],
-        "stored_positions": found["stored_positions"][:end],
-        "questions": asked.filter(pc.is_in(asked["document_id"], kept)),
-    }
-    return found | cut, fresh[:end]
+def _target(settings: Settings, graph: Graph) -> _Target:
+    space = vector_space(settings)
+    generation = f"{settings.collection}_{fingerprint(space)[:8]}"
+    existing, live = read_catalog(graph)
+    ids, version = _held(graph, generation if generation in existing else None)
+    return _Target(generation, space, existing, live, graph.value("stored_documents", stored_ids=ids), version)
+
+
+def _held(graph: Graph, generation: str | None) -> tuple[Any, int | None]:
+    """The ids in a generation, and the version it is at; nothing while there is no generation."""
+    if generation is None:
+        return [], None
+    collection = opened(graph, generation)
+    return graph.value("stored_ids", collection=collection), graph.value("version", collection=collection)
+
+
+def _sweep(settings: Settings, folder: str) -> None:
+    """Remove what earlier runs have left: an earlier try of this one, and those that were killed."""
+    staging.remove(folder)
+    leftovers.collect(settings.ingest.staging, settings.collection)
+    if settings.cache.path:
+        sweep(settings.cache.path)
+
+
+def _compared(
+    settings: Settings, graph: Graph, stored: StoredDocuments, run_id: str, writer: ShardWriter | None
+) -> tuple[Corpus, Staged, ShardWriter | None]:
+    """The corpus after a pass over it, with what is to be embedded waiting in the writer's shards."""
+    found = Findings(settings, run_id, "rows")
+    corpus = Corpus(settings, graph, stored, found)
+    staged = staged_passages(settings, graph, corpus, writer)
+    if repeated := corpus.repeated_documents():  # all over again, without them
+        found.clear()
+        corpus = Corpus(settings, graph, stored, found, repeated)
+        writer = writer and writer.restarted()
+        staged = staged_passages(settings, graph, corpus, writer)
+    if writer and (corpus.documents or corpus.unread.items):
+        found.write()  # before a guard counts them: then a person wants to see them
+    return corpus, staged, writer
+
+
+def _check(graph: Graph, corpus: Corpus, target: _Target) -> None:
+    """Raise when the corpus cannot be what its owner wants to be indexed, or the generation would lack documents."""
+    replaced = target.replaced
+    corpus.check(target.existing[replaced].get("documents") if replaced else None)
+    if replaced and corpus.unread:
+        ids = graph.value("stored_ids", collection=opened(graph, replaced, target.existing[replaced]))
+        corpus.check_candidate(graph.value("stored_documents", stored_ids=ids).digests)
+
+
+def _expired(graph: Graph, corpus: Corpus, stored: StoredDocuments) -> pa.Array:
+    """The ids of the rows that are to be deleted."""
+    seen = corpus.seen | corpus.withheld(stored.digests)
+    expired = graph.value("expired_ids", stored_documents=stored, seen=seen)
+    return pa.concat_arrays([expired, corpus.leftover_ids()])
+
+
+def _laid_out(
+    settings: Settings,
+    graph: Graph,
+    target: _Target,
+    corpus: Corpus,
+    expired: pa.Array,
+    probes: str | None,
+    folder: str,
+    writer: ShardWriter,
+) -> list[Shard]:
+    """The shards, after all of the plan is in staging and the generation is there."""
+    shards = writer.close()
+    staging.write_table(f"{folder}/expired.parquet", pa.table({"id": expired}))
+    staging.write_table(f"{folder}/questions.parquet", corpus.asked()[1])
+    if "created_at" not in target.about:
+        create_generation(graph, settings, target.generation, target.space, probes)
+    elif shards or len(expired):
+        # From here on neither index nor figures are those of the rows, until they are made anew.
+        remembered = target.about.get("probes", probes)
+        describe(graph, target.generation, index=None, questions_digest=None, probes=remembered)
+    return shards
+
+
+def _tell(made: Plan, corpus: Corpus) -> None:
+    if corpus.unread.items:
+        unread = corpus.unread
+        log.warning("%d rows or files of the corpus are in quarantine, unread: %s", unread.items, unread.shown())
+    if made.held_back:
+        log.warning("%d passages that the corpus does not show stay, until all of it can be read", made.held_back)
+    log.info(
+        "plan for %s: %d documents, %d passages, %d unchanged, %d to embed (%d tokens), %d to delete",
+        *(made.generation, made.documents, made.passages, made.unchanged),
+        *(made.to_embed, made.tokens, made.deleted),
+    )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipelines import ingesting, leftovers, outcomes, staging, steps
+from pipelines import ingesting, leftovers, outcomes, planning, staging, steps
 from pipelines.embeddings import openai_batch
 from pipelines.locking import only_run
 from pipelines.report import run_report
@@ -19,7 +19,7 @@ def ingest(settings: Settings) -> dict[str, Any]:
 
 
 def _ingested(settings: Settings) -> dict[str, Any]:
-    plan = steps.plan(settings, leftovers.process_run_id())
+    plan = planning.plan(settings, leftovers.process_run_id())
     try:
         batched = openai_batch.waited(settings, plan.shards, plan)
         ingested = sum(

@@ -8,11 +8,11 @@ import pyarrow as pa
 
 from pipelines.cache import EmbeddingCache, cached_vectors
 from pipelines.catalog import fingerprint, opened, read_catalog, shared_graph, vector_space
+from pipelines.corpus import Corpus
 from pipelines.dataflow.evaluation import PASSAGES_SEARCHED
 from pipelines.embeddings.retrying import RefusedTextsError
 from pipelines.errors import StoreError
 from pipelines.graph import Graph
-from pipelines.planning import Corpus
 from pipelines.progress import Progress
 from pipelines.settings import Settings
 

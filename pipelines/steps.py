@@ -1,4 +1,4 @@
-"""Steps: plan, finish, evaluate, promote (`ingesting` is between); what a task of the DAG or the command line calls.
+"""Steps: finish, evaluate, promote, after `planning` and `ingesting`; what a task of the DAG or the command line calls.
 
 Each takes settings and what the steps before it returned, all of it small and plain enough for XCom. Each may be
 run again after a crash: a plan is made anew, rows are replaced, deletes repeat, the live pointer is compared
@@ -7,132 +7,25 @@ before it is moved.
 
 import logging
 import time
-from typing import Any
 
-import pyarrow as pa
-
-from pipelines import leftovers, quarantine, staging
-from pipelines.budget import affordable_cost
-from pipelines.cache import evict, opened_cache, sweep
-from pipelines.canary import checked_model
+from pipelines import quarantine, staging
+from pipelines.cache import evict, opened_cache
 from pipelines.catalog import (
     Promotion,
     collect_generations,
-    create_generation,
     describe,
-    fingerprint,
     lead_on,
     now,
-    opened,
     read_catalog,
     shared_graph,
-    vector_space,
 )
-from pipelines.credentials import is_remote
 from pipelines.errors import GuardError, StoreError
 from pipelines.gate import live_metrics, pass_gate, unsound_rows
-from pipelines.graph import Graph
 from pipelines.outcomes import Evaluation, Finished, Plan
-from pipelines.planning import Corpus, questions_digest, staged_passages
 from pipelines.searching import measured
 from pipelines.settings import Settings
-from pipelines.staging import ShardWriter
 
 log = logging.getLogger(__name__)
-
-
-def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
-    """Compare the corpus with the store, and lay out the work in staging; a dry run writes nothing.
-
-    Raises SettingsError, SourceError, GuardError or StoreError before anything is embedded or stored.
-    """
-    started = time.monotonic()
-    graph = shared_graph(settings)
-    space = vector_space(settings)
-    generation = f"{settings.collection}_{fingerprint(space)[:8]}"
-    existing, live = read_catalog(graph)
-    ids, version = _held(graph, generation if generation in existing else None)
-    stored = graph.value("stored_documents", stored_ids=ids)
-    folder = staging.run_folder(settings.ingest.staging, settings.collection, run_id)
-    found = quarantine.Findings(settings, run_id, "rows")
-    corpus = Corpus(settings, graph, stored, found)
-    writer = None if dry_run else ShardWriter(folder, settings.ingest.shard_passages)
-    try:
-        if writer:
-            staging.remove(folder)  # what an earlier try of this run has left
-            leftovers.collect(settings.ingest.staging, settings.collection)
-            if settings.cache.path:
-                sweep(settings.cache.path)
-        staged = staged_passages(settings, graph, corpus, writer)
-        if repeated := corpus.repeated_documents():  # all over again, without them
-            found.clear()
-            corpus = Corpus(settings, graph, stored, found, repeated)
-            writer = writer and writer.restarted()
-            staged = staged_passages(settings, graph, corpus, writer)
-        if writer and (corpus.documents or corpus.unread.items):
-            found.write()  # before a guard counts them: then a person wants to see them
-        corpus.check(existing[live].get("documents") if live in existing and live != generation else None)
-        if live in existing and live != generation and corpus.unread:
-            ids = graph.value("stored_ids", collection=opened(graph, live, existing[live]))
-            corpus.check_candidate(graph.value("stored_documents", stored_ids=ids).digests)
-        cost = affordable_cost(settings, staged.billed_tokens)
-        probes = None
-        if not dry_run and (staged.billed_tokens or is_remote(settings)):
-            probes = checked_model(settings, graph, existing.get(generation, {}))
-        seen = corpus.seen | corpus.withheld(stored.digests)
-        expired = graph.value("expired_ids", stored_documents=stored, seen=seen)
-        expired = pa.concat_arrays([expired, corpus.leftover_ids()])
-        shards = writer.close() if writer else []
-        if writer:
-            staging.write_table(f"{folder}/expired.parquet", pa.table({"id": expired}))
-            staging.write_table(f"{folder}/questions.parquet", corpus.asked()[1])
-            about = existing.get(generation, {})
-            if "created_at" not in about:
-                create_generation(graph, settings, generation, space, probes)
-            elif shards or len(expired):
-                # From here on neither index nor figures are those of the rows, until they are made anew.
-                describe(graph, generation, index=None, questions_digest=None, probes=about.get("probes", probes))
-    except BaseException:
-        if writer:
-            staging.remove(folder)
-        raise
-
-    asked, questions = corpus.asked()
-    made = Plan(
-        run_id=run_id,
-        collection=settings.collection,
-        generation=generation,
-        vector_space=space,
-        live=live,
-        version=version,
-        folder=folder,
-        shards=shards,
-        documents=corpus.documents,
-        passages=corpus.unchanged_passages + staged.passages,
-        unchanged=corpus.unchanged_passages,
-        deleted=len(expired),
-        quarantined=corpus.blank + corpus.unread.items,
-        tokens=staged.tokens,
-        billed_tokens=staged.billed_tokens,
-        cost=cost,
-        questions=questions.num_rows,
-        asked=asked,
-        questions_digest=questions_digest(questions),
-        example_question=questions["question"][0].as_py() if questions.num_rows else None,
-        seconds=time.monotonic() - started,
-        held_back=corpus.withheld_passages,
-    )
-    if corpus.unread.items:
-        unread = corpus.unread
-        log.warning("%d rows or files of the corpus are in quarantine, unread: %s", unread.items, unread.shown())
-    if made.held_back:
-        log.warning("%d passages that the corpus does not show stay, until all of it can be read", made.held_back)
-    log.info(
-        "plan for %s: %d documents, %d passages, %d unchanged, %d to embed (%d tokens), %d to delete",
-        *(generation, made.documents, made.passages, made.unchanged),
-        *(made.to_embed, made.tokens, made.deleted),
-    )
-    return made
 
 
 def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
@@ -229,11 +122,3 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
         collected=collected,
         seconds=time.monotonic() - started,
     )
-
-
-def _held(graph: Graph, generation: str | None) -> tuple[Any, int | None]:
-    """The ids in a generation, and the version it is at; nothing while there is no generation."""
-    if generation is None:
-        return [], None
-    collection = opened(graph, generation)
-    return graph.value("stored_ids", collection=collection), graph.value("version", collection=collection)

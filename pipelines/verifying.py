@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 
 from pipelines.cache import cached_vectors, opened_cache
 from pipelines.catalog import describe, opened, read_catalog
+from pipelines.corpus import Corpus
 from pipelines.dataflow.changes import ID_DIGITS
 from pipelines.dataflow.digests import Digests, from_hex, to_hex
 from pipelines.dataflow.records import VECTOR_COLUMN
 from pipelines.embeddings.retrying import RefusedTextsError
 from pipelines.errors import GuardError
 from pipelines.graph import Graph
-from pipelines.planning import Corpus
 from pipelines.progress import Progress
 from pipelines.searching import live_graph
 from pipelines.settings import Settings

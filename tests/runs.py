@@ -7,7 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from pipelines import ingesting, outcomes, steps
+from pipelines import ingesting, outcomes, planning, steps
 from pipelines.catalog import Promotion, read_catalog, shared_graph
 from pipelines.settings import Settings
 
@@ -25,7 +25,7 @@ class Run:
 
 def run(settings: Settings, run_id: str = "run") -> Run:
     """All steps, with what one hands to the next made plain in between, as Airflow does."""
-    plan = outcomes.Plan.of(json.loads(json.dumps(asdict(steps.plan(settings, run_id)))))
+    plan = outcomes.Plan.of(json.loads(json.dumps(asdict(planning.plan(settings, run_id)))))
     ingested = sum((ingesting.ingest_shard(settings, plan, shard) for shard in plan.shards), outcomes.Ingested())
     finished = steps.finish(settings, plan)
     evaluation = steps.evaluate(settings, plan)

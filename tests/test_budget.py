@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import ingesting, staging, steps
+from pipelines import ingesting, planning, staging
 from pipelines.budget import Alert, Spending, Usage
 from pipelines.catalog import generations
 from pipelines.errors import GuardError
@@ -27,7 +27,7 @@ def planned(settings_with: Changed) -> Callable[..., tuple[Settings, Plan]]:
 
     def made(**changes: Any) -> tuple[Settings, Plan]:
         settings = settings_with(**{"source.limit": 20, "ingest.shard_passages": 10} | changes)
-        return settings, steps.plan(settings, "run")
+        return settings, planning.plan(settings, "run")
 
     return made
 
@@ -144,7 +144,7 @@ def test_both_limits_are_told_of_and_kept(planned: Any, caplog: pytest.LogCaptur
 def test_a_run_that_bills_as_estimated_spends_all_of_its_budget_and_ends_well(
     settings_with: Changed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tokens = steps.plan(settings_with(), "dry", dry_run=True).billed_tokens
+    tokens = planning.plan(settings_with(), "dry", dry_run=True).billed_tokens
     settings = settings_with(
         **{"budget.max_tokens": tokens, "ingest.batch_passages": 10, "ingest.shard_passages": 40, "cache.path": "cache"}
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pipelines import ingesting, runs, steps
+from pipelines import ingesting, planning, runs, steps
 from pipelines.__main__ import app
 from pipelines.cache import EmbeddingCache, cache_size, evict
 from pipelines.errors import StoreError
@@ -233,7 +233,7 @@ def test_other_metadata_embeds_nothing_and_rewrites_the_rows(settings_with, tmp_
 
 def test_a_write_that_failed_is_tried_again_without_embedding(settings_with, tmp_path: Path) -> None:
     settings = settings_with(**{"cache.path": "cache"})
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
     table = tmp_path / "lancedb" / f"{plan.generation}.lance"
     data = table / "data"
     data.write_text("a file where the rows are to go")

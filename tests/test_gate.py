@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines import ingesting, steps
+from pipelines import ingesting, planning, steps
 from pipelines.catalog import generations, shared_graph
 from pipelines.errors import GateError
 from pipelines.probes import ProbeSample, sentence_of
@@ -68,7 +68,7 @@ def test_a_candidate_is_compared_with_the_live_one_on_the_same_questions(setting
 
 def test_rows_that_are_not_as_they_were_written_do_not_go_live(settings_with: Changed, corpus) -> None:
     settings = settings_with(**corpus(numbered(*range(9))))
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
     for shard in plan.shards:
         ingesting.ingest_shard(settings, plan, shard)
     steps.finish(settings, plan)

@@ -42,6 +42,24 @@ def test_each_store_names_its_generations_by_the_place_where_they_are(
 
 
 @pytest.mark.parametrize(
+    ("uri", "namespace", "database"),
+    [
+        ("postgresql://reader@db/shop", "postgres://db:5432", "shop"),
+        ("postgresql://db:6000", "postgres://db:6000", "postgres"),
+        ("postgresql://[::1]/shop", "postgres://[::1]:5432", "shop"),
+        ("postgresql:///shop?host=db.example", "postgres://db.example:5432", "shop"),
+        ("postgresql://reader@/shop?host=/run/postgresql", "postgres://localhost:5432", "shop"),
+    ],
+)
+def test_a_postgres_is_named_by_host_and_port_as_others_name_it(
+    uri: str, namespace: str, database: str, settings_with: Callable[..., Settings]
+) -> None:
+    settings = settings_with(**{"store.name": "pgvector", "store.pgvector.uri": uri})
+
+    assert lineage.generation_name(settings, "books_1") == (namespace, f"{database}.squadron.books_1")
+
+
+@pytest.mark.parametrize(
     ("source", "named"),
     [
         ({"source.name": "squad"}, ("hf://datasets", "rajpurkar/squad")),

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
-from pipelines import quarantine, staging, steps
+from pipelines import planning, quarantine, staging
 from pipelines.__main__ import app
 from pipelines.errors import GuardError
 from pipelines.runs import ingest
@@ -86,7 +86,7 @@ def test_a_corpus_that_is_refused_for_its_rows_lists_them(corpus: Changed) -> No
 def test_a_dry_run_lists_nothing(corpus: Changed) -> None:
     settings = corpus(1)
 
-    steps.plan(settings, "dry", dry_run=True)
+    planning.plan(settings, "dry", dry_run=True)
 
     assert quarantine.listed(settings) == []
 

@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import ingesting, steps
+from pipelines import ingesting, planning, steps
 from pipelines.catalog import read_catalog, shared_graph
 from pipelines.errors import SquadronError
 from pipelines.resolution import Layer, resolve
@@ -124,7 +124,7 @@ def _run(world: World, end: str) -> None:
     running = world.settings()
     world.runs += 1
     try:
-        plan = steps.plan(running, f"run {world.runs}")
+        plan = planning.plan(running, f"run {world.runs}")
     except SquadronError:
         assert not world.documents
         return

@@ -5,7 +5,7 @@ from random import Random
 import pyarrow as pa
 import pytest
 
-from pipelines import ingesting, outcomes, steps
+from pipelines import ingesting, outcomes, planning, steps
 from pipelines.catalog import generations, promote_generation, read_catalog, rollback, shared_graph
 from pipelines.errors import GateError, GuardError, StaleLiveError, StoreError
 from pipelines.searching import measure, search
@@ -124,7 +124,7 @@ def test_rows_of_another_program_in_the_generation_are_refused(settings_with, co
     collection.add(collection.to_arrow().slice(0, 1).set_column(0, "id", pa.array(["row-1"])).cast(collection.schema))
 
     with pytest.raises(StoreError, match="holds an id that is not a passage id: 'row-1'"):
-        steps.plan(settings, "another")
+        planning.plan(settings, "another")
 
 
 def test_a_changed_template_is_a_new_generation_beside_the_live_one(settings_with, corpus):
@@ -133,7 +133,7 @@ def test_a_changed_template_is_a_new_generation_beside_the_live_one(settings_wit
     first = run(before)
     rows = stored_rows(before, first.plan.generation)
 
-    plan = steps.plan(after, "another")
+    plan = planning.plan(after, "another")
     for shard in plan.shards:
         ingesting.ingest_shard(after, plan, shard)
     steps.finish(after, plan)
@@ -154,7 +154,7 @@ def test_a_run_that_broke_off_is_resumed_by_the_next(settings_with, corpus, tmp_
     settings = settings_with(**corpus(numbered(*range(30))), **cut)
     run(settings, "before")
     corpus(numbered(*range(5, 60)))
-    broken = steps.plan(settings, "run")
+    broken = planning.plan(settings, "run")
     for shard in broken.shards[: {"plan": 0, "one shard": 1}.get(last)]:
         ingesting.ingest_shard(settings, broken, shard)
     if last in ("finish", "evaluate"):
@@ -178,7 +178,7 @@ def test_what_broke_off_before_the_index_was_built_is_indexed(settings_with, cor
     settings = settings_with(**corpus(numbered(*range(30))))
     run(settings)
     corpus(numbered(*range(40)))
-    broken = steps.plan(settings, "broken")
+    broken = planning.plan(settings, "broken")
     ingesting.ingest_shard(settings, broken, broken.shards[0])
 
     resumed = run(settings, "another")
@@ -191,7 +191,7 @@ def test_figures_from_before_a_run_that_broke_off_do_not_stand(settings_with, co
     settings = settings_with(**corpus(numbered(*range(30))))
     run(settings)
     corpus(numbered(*range(30), context="The same for all of them.", title=""))
-    broken = steps.plan(settings, "broken")
+    broken = planning.plan(settings, "broken")
     ingesting.ingest_shard(settings, broken, broken.shards[0])
     if last in ("finish", "evaluate"):
         steps.finish(settings, broken)
@@ -207,7 +207,7 @@ def test_figures_from_before_a_run_that_broke_off_do_not_stand(settings_with, co
 
 def test_a_generation_that_was_begun_but_not_described_can_be_searched(settings_with):
     settings = settings_with()
-    generation = steps.plan(settings, "dry", dry_run=True).generation
+    generation = planning.plan(settings, "dry", dry_run=True).generation
     shared_graph(settings).value("collection", generation=generation)  # as a crash would leave it
 
     run(settings)
@@ -218,7 +218,7 @@ def test_a_generation_that_was_begun_but_not_described_can_be_searched(settings_
 
 def test_shards_are_of_the_size_that_is_set_and_may_be_ingested_in_any_order(settings_with, corpus):
     settings = settings_with(**corpus(numbered(*range(25))), **{"ingest.shard_passages": 10})
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
 
     for shard in reversed(plan.shards):
         ingesting.ingest_shard(settings, plan, shard)
@@ -231,7 +231,7 @@ def test_shards_are_of_the_size_that_is_set_and_may_be_ingested_in_any_order(set
 
 def test_a_shard_may_be_ingested_twice(settings_with, corpus):
     settings = settings_with(**corpus(numbered(*range(25))))
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
 
     for shard in plan.shards * 2:
         assert ingesting.ingest_shard(settings, plan, shard).written == 25
@@ -241,7 +241,7 @@ def test_a_shard_may_be_ingested_twice(settings_with, corpus):
 
 def test_a_generation_that_lacks_rows_is_not_finished(settings_with, corpus):
     settings = settings_with(**corpus(numbered(*range(25))), **{"ingest.shard_passages": 10})
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
     ingesting.ingest_shard(settings, plan, plan.shards[0])
 
     with pytest.raises(StoreError, match=f"{plan.generation}' holds 10 rows, the plan wants 25"):
@@ -256,7 +256,7 @@ def test_a_finished_run_leaves_nothing_in_staging(settings_with, tmp_path):
 
 def test_what_a_run_left_in_staging_is_not_taken_for_the_next_one_s(settings_with, corpus):
     settings = settings_with(**corpus(numbered(*range(25))), **{"ingest.shard_passages": 10})
-    steps.plan(settings, "run")
+    planning.plan(settings, "run")
 
     corpus(numbered(*range(5)))
     again = run(settings, "run")
@@ -266,7 +266,7 @@ def test_what_a_run_left_in_staging_is_not_taken_for_the_next_one_s(settings_wit
 
 def test_a_lost_staging_folder_is_named(settings_with, corpus, tmp_path):
     settings = settings_with(**corpus(numbered(*range(25))))
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
     shard = plan.shards[0]
     (tmp_path / "staging" / "books" / "run" / "shard-00000.parquet").unlink()
 
@@ -296,7 +296,7 @@ def test_a_limit_takes_the_first_documents(settings_with, corpus):
 def test_a_limit_may_lie_anywhere_in_a_batch(settings_with, corpus, limit):
     settings = settings_with(**corpus(numbered(*range(2500))), **{"source.limit": limit})
 
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
 
     assert plan.documents == plan.passages == min(limit, 2500)
 
@@ -305,13 +305,13 @@ def test_a_higher_limit_embeds_only_what_is_new(settings_with, corpus):
     changes = corpus(numbered(*range(30)))
     run(settings_with(**changes, **{"source.limit": 10}))
 
-    second = steps.plan(settings_with(**changes, **{"source.limit": 25}), "another")
+    second = planning.plan(settings_with(**changes, **{"source.limit": 25}), "another")
 
     assert (second.documents, second.unchanged, second.to_embed, second.deleted) == (25, 10, 15, 0)
 
 
 def test_a_dry_run_creates_nothing_at_all(settings_with, tmp_path):
-    plan = steps.plan(settings_with(), "dry", dry_run=True)
+    plan = planning.plan(settings_with(), "dry", dry_run=True)
 
     assert plan.documents == 104
     assert plan.to_embed == plan.passages > 104
@@ -324,11 +324,11 @@ def test_a_dry_run_changes_nothing_at_all(settings_with, corpus, tmp_path):
     settings = settings_with(**corpus(numbered(*range(30))))
     run(settings)
     corpus(numbered(*range(5, 40)))
-    steps.plan(settings, "waiting")
+    planning.plan(settings, "waiting")
     before = tree(tmp_path)
 
-    plan = steps.plan(settings, "waiting", dry_run=True)
-    other = steps.plan(settings_with(**{"passages.template": "plain_v1"}), "waiting", dry_run=True)
+    plan = planning.plan(settings, "waiting", dry_run=True)
+    other = planning.plan(settings_with(**{"passages.template": "plain_v1"}), "waiting", dry_run=True)
 
     assert (plan.to_embed, plan.unchanged, plan.deleted) == (10, 25, 5)
     assert other.to_embed == other.passages
@@ -426,7 +426,7 @@ def test_an_absolute_gate_holds_for_the_first_generation_too(settings_with, tmp_
 def test_a_run_that_was_overtaken_does_not_promote(settings_with, corpus):
     changes = corpus(numbered(*range(30)))
     slow, fast = settings_with(**changes), settings_with(**changes, **{"passages.template": "plain_v1"})
-    plan = steps.plan(slow, "slow")
+    plan = planning.plan(slow, "slow")
     ingesting.ingest_shard(slow, plan, plan.shards[0])
     steps.finish(slow, plan)
     evaluation = steps.evaluate(slow, plan)
@@ -497,11 +497,11 @@ def test_a_plan_for_a_new_generation_is_compared_with_the_live_one(settings_with
     shrunk = settings_with(**corpus(numbered(*range(50))), **{"passages.template": "plain_v1"})
 
     with pytest.raises(GuardError, match=r"lacks 50\.0% of the documents.*guard\.max_deleted_fraction allows 25\.0%"):
-        steps.plan(shrunk, "run")
+        planning.plan(shrunk, "run")
 
     assert generations(shrunk) == before
     allowed = shrunk.model_copy(update={"guard": shrunk.guard.model_copy(update={"max_deleted_fraction": 0.5})})
-    assert steps.plan(allowed, "run").documents == 50
+    assert planning.plan(allowed, "run").documents == 50
 
 
 def test_the_catalog_describes_a_generation(settings_with):

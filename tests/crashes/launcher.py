@@ -41,7 +41,7 @@ PACKAGE = str(Path(pipelines.__file__).parent)
 # Where state is changed, and decided on; what is called thousands of times and changes nothing is not among them.
 WATCHED = tuple(
     f"{PACKAGE}/{name}"
-    for name in ("steps", "ingesting", "runs", "catalog", "staging", "cache", "gate", "planning", "stores/")
+    for name in ("steps", "ingesting", "runs", "catalog", "staging", "cache", "gate", "planning", "corpus", "stores/")
 )
 # Called thousands of times, and changing nothing.
 PURE = {"_text_digest", "_check", "quoted", "equal", "folder", "exists", "reported", "_reported", "refuse_other"}

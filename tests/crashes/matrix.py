@@ -16,7 +16,7 @@ BATCH = 4
 BEFORE = numbered(*range(24), kind="old")
 # Of 24 documents four are gone and four changed; four are new.
 AFTER = [*numbered(*range(4, 8), kind="old", title="Changed"), *numbered(*range(8, 28), kind="old")]
-STEPS = {*(f"steps.{name}" for name in ("plan", "finish", "evaluate", "promote")), "ingesting.ingest_shard"}
+STEPS = {"planning.plan", "ingesting.ingest_shard", "steps.finish", "steps.evaluate", "steps.promote"}
 TURNS = ("rows_written", "rows_deleted", "index_built", "described", "promoted", "dropped")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipelines import catalog, steps
+from pipelines import catalog, planning
 from pipelines.__main__ import app
 from pipelines.embeddings.openai_batch import waited
 from pipelines.embeddings.openai_batch_jobs import key_of
@@ -84,7 +84,7 @@ def test_a_corpus_is_embedded_in_one_batch_at_half_the_price_and_found(
     server: OpenAIBatchServer, batch_settings: Changed
 ) -> None:
     settings = batch_settings()
-    usual = steps.plan(batch_settings(**{"embedding.openai.mode": "sync"}), "dry", dry_run=True)
+    usual = planning.plan(batch_settings(**{"embedding.openai.mode": "sync"}), "dry", dry_run=True)
 
     first = ingest(settings)
     second = ingest(settings)
@@ -205,7 +205,7 @@ def test_a_batch_that_is_refused_as_a_whole_is_told_and_not_waited_for(
 
 def test_a_wrong_key_is_told_without_showing_it(server: OpenAIBatchServer, batch_settings: Changed) -> None:
     settings = batch_settings()
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
     server.key = "another"
 
     with pytest.raises(
@@ -256,7 +256,7 @@ def test_a_process_killed_between_creation_and_answer_is_resumed_without_submitt
 
 def test_a_lost_memory_is_found_in_the_services_list(server: OpenAIBatchServer, batch_settings: Changed) -> None:
     settings = batch_settings()
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
     server.page = 1
     advanced(settings, plan.shards[0], {})
     for file in Path(str(settings.cache.path), "batches").rglob("*.json"):
@@ -272,7 +272,7 @@ def test_a_shard_that_failed_after_its_batch_asks_no_refused_text_again(
 ) -> None:
     settings = batch_settings()
     server.refused.add(line(7))
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
     batches: dict[str, str] = {}
     while not (first := advanced(settings, plan.shards[0], batches)).ready:
         pass
@@ -289,7 +289,7 @@ def test_what_the_cache_lost_after_the_batch_is_embedded_at_once(
 ) -> None:
     settings = batch_settings()
     server.refused.add(line(7))
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
     batched = waited(settings, plan.shards)[0]
     server.refused = {line(8)}
     for file in Path(str(settings.cache.path)).rglob("*.parquet"):
@@ -309,7 +309,7 @@ def test_a_plan_says_that_its_cost_is_that_of_batches(batch_settings: Changed) -
     done = CliRunner().invoke(app, ["plan", *(word for pair in given for word in ("--set", pair))])
 
     assert done.exit_code == 0, done.output
-    tokens = steps.plan(settings, "dry", dry_run=True).billed_tokens
+    tokens = planning.plan(settings, "dry", dry_run=True).billed_tokens
     assert f"{tokens} tokens to embed, {tokens * 0.01 / 1e6:.4g} USD in batches, within a day" in done.output
 
 
@@ -342,7 +342,7 @@ def test_the_mode_is_no_part_of_the_vector_space(batch_settings: Changed) -> Non
 
 def job_tokens(settings: Settings) -> int:
     """Tokens of the corpus, as the tokenizer counts them."""
-    return steps.plan(settings, "dry", dry_run=True).tokens
+    return planning.plan(settings, "dry", dry_run=True).tokens
 
 
 class _DearServer(OpenAIBatchServer):
@@ -396,7 +396,7 @@ def test_what_a_batch_was_billed_counts_once_however_often_it_is_told(
     server: OpenAIBatchServer, batch_settings: Changed
 ) -> None:
     settings = batch_settings(**{"budget.max_tokens": 100_000})
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
     (batched,) = waited(settings, plan.shards, plan).values()
 
     first = ingest_shard(settings, plan, plan.shards[0], None, batched)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipelines import ingesting, quarantine, steps, terminal
+from pipelines import ingesting, planning, quarantine, steps, terminal
 from pipelines.catalog import generations, shared_graph
 from pipelines.embeddings.retrying import DeniedServiceError
 from pipelines.errors import GuardError
@@ -133,7 +133,7 @@ def test_a_run_that_costs_more_than_estimated_stops_and_the_next_one_sends_only_
             "ingest.shard_passages": shard_passages,
             "evaluation.max_questions": 0,
         }
-        tokens = steps.plan(openai_settings(**changes), "dry", dry_run=True).billed_tokens
+        tokens = planning.plan(openai_settings(**changes), "dry", dry_run=True).billed_tokens
         dollars = tokens * 0.02 / 1e6
         allowed = {"budget.max_tokens": tokens * 1.1 // 1, "budget.max_cost_usd": dollars * 1.1}[limit]
 
@@ -158,7 +158,7 @@ def test_what_was_paid_for_before_the_stop_is_in_the_cache_too(openai_settings: 
             "ingest.batch_passages": 10,
             "evaluation.max_questions": 0,
         }
-        tokens = steps.plan(openai_settings(**changes), "dry", dry_run=True).billed_tokens
+        tokens = planning.plan(openai_settings(**changes), "dry", dry_run=True).billed_tokens
         with pytest.raises(GuardError, match="it was stopped"):
             ingest(openai_settings(**changes, **{"budget.max_tokens": tokens}))
 
@@ -172,7 +172,7 @@ def test_what_a_failed_shard_was_billed_is_not_forgotten_when_it_is_tried_again(
 ) -> None:
     changes = {"ingest.batch_passages": 10, "embedding.openai.concurrency": 1, "embedding.openai.batch_texts": 5}
     settings = openai_settings(**changes, **{"budget.max_tokens": 1_000_000, "cache.path": None})
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
     before = openai.tokens_billed
     openai.faults.add("POST", every=3, times=1, status=404)
 
@@ -193,7 +193,7 @@ def test_the_report_counts_which_endpoint_answered(openai: OpenAIServer, openai_
                 "evaluation.max_questions": 0,
             }
         )
-        plan = steps.plan(settings, "run")
+        plan = planning.plan(settings, "run")
         failing.faults.add("POST", every=2, times=1, status=500)
         ingested = ingesting.ingest_shard(settings, plan, plan.shards[0])
         finished, evaluation = steps.finish(settings, plan), steps.evaluate(settings, plan)

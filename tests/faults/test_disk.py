@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import steps
+from pipelines import planning
 from pipelines.cache import evict
 from pipelines.errors import StoreError
 from pipelines.runs import ingest
@@ -100,7 +100,7 @@ def test_a_read_only_disk_ends_the_run_and_the_rerun_is_as_a_clean_build(
     changes: dict[str, Any] = {**NEVER, place: str(disk / PLACES[place])}
     ingest(settings_of(tmp_path, BEFORE, **changes))
     settings = settings_of(tmp_path, AFTER, **changes)
-    steps.plan(settings, "run")  # another try of the run came as far as this
+    planning.plan(settings, "run")  # another try of the run came as far as this
 
     with read_only(disk):
         with pytest.raises(StoreError, match="Read-only file system") as refusal:
@@ -113,7 +113,7 @@ def test_a_read_only_disk_ends_the_run_and_the_rerun_is_as_a_clean_build(
     assert changes[place] in str(refusal.value)
     if not place.startswith("store."):
         assert str(refusal.value).startswith(place)
-    assert stored_rows(settings, steps.plan(settings, "look").generation) == clean_rows(tmp_path, AFTER)
+    assert stored_rows(settings, planning.plan(settings, "look").generation) == clean_rows(tmp_path, AFTER)
 
 
 def test_a_read_only_cache_does_not_matter_to_a_run_that_embeds_nothing(disk: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from pipelines import ingesting, outcomes, staging, steps
+from pipelines import ingesting, outcomes, planning, staging, steps
 from pipelines.catalog import promote_generation, rollback
 from pipelines.runs import ingest
 from pipelines.settings import Settings
@@ -102,7 +102,7 @@ def test_shards_that_several_processes_write_at_once_and_some_of_them_twice_are_
     tmp_path: Path,
 ) -> None:
     settings = settings_of(tmp_path, AFTER, **{"ingest.shard_passages": 40, "ingest.batch_passages": 10})
-    plan = steps.plan(settings, "run")
+    plan = planning.plan(settings, "run")
     told = {**vars(plan), "shards": []}
     shards = [vars(shard) for shard in plan.shards]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import ingesting, steps
+from pipelines import ingesting, planning, steps
 from pipelines.catalog import Promotion, generations
 from pipelines.outcomes import Finished, Plan
 from pipelines.searching import search
@@ -24,7 +24,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[PineconeServer]:
 
 
 def run(settings: Settings, run_id: str) -> tuple[Plan, Finished, Promotion]:
-    plan = steps.plan(settings, run_id)
+    plan = planning.plan(settings, run_id)
     for shard in plan.shards:
         ingesting.ingest_shard(settings, plan, shard)
     finished = steps.finish(settings, plan)
