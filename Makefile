@@ -46,7 +46,7 @@ search: $(INSTALLED) ## Ask the live generation: make search Q="your question"
 	@$(BIN)/python -m pipelines search "$(Q)" $(settings)
 
 airflow: $(INSTALLED) ## Start a local Airflow with its UI and the DAG; Ctrl-C stops it (PORT=8080)
-	@BIN=$(BIN) PORT=$(PORT) sh .ci/airflow
+	@PATH="$(CURDIR)/$(BIN):$$PATH" BIN=$(BIN) PORT=$(PORT) sh .ci/airflow # it starts its parts by name
 
 test: $(INSTALLED) ## Run the tests, but for those that take minutes each
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"

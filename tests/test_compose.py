@@ -125,6 +125,13 @@ def test_all_tasks_share_the_state_and_none_sees_the_passwords() -> None:
     assert {name for name, sources in mounted.items() if "passwords" in sources} == {INIT, "airflow-apiserver"}
 
 
+def test_there_can_be_many_workers_that_see_the_same() -> None:
+    worker = SERVICES["airflow-worker"]
+
+    assert not {"container_name", "hostname", "ports", "deploy"} & worker.keys()
+    assert {"logs:/opt/airflow/logs", "squadron:/opt/airflow/.squadron"} <= set(worker["volumes"])
+
+
 def test_ports_are_open_on_this_machine_alone() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
 

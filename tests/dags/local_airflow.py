@@ -19,7 +19,7 @@ PARTS = ("api-server", "scheduler", "dag-processor")
 
 def airflow_environment(home: Path) -> dict[str, str]:
     """The environment of an Airflow whose files are below `home`."""
-    port = _free_port()
+    port = free_port()
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
         "AIRFLOW_HOME": str(home),
@@ -61,17 +61,17 @@ class LocalAirflow:
         self._token = ""
 
     def __enter__(self) -> "LocalAirflow":
-        run_airflow(self._environment, "db", "migrate")
+        self._set_up()
         self._logs.mkdir()
-        for part in self._parts:
-            log = (self._logs / f"{part}.log").open("wb")
-            command = ["airflow", part]
-            self._processes.append(
-                subprocess.Popen(command, env=self._environment, stdout=log, stderr=log, start_new_session=True)
-            )
-        self._wait(self._healthy, 180, "Airflow to be healthy")
-        self._token = self._login("operator")
-        self._wait(lambda: self.get("dags/vector_ingest")["is_paused"] is False, 60, "the DAG to be there")
+        try:
+            for part in self._parts:
+                self._processes.append(self._started(part))
+            self._wait(self._healthy, 180, "Airflow to be healthy")
+            self._token = self._login("operator")
+            self._wait(lambda: self.get("dags/vector_ingest")["is_paused"] is False, 60, "the DAG to be there")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,6 +95,10 @@ class LocalAirflow:
     def patch(self, path: str, body: dict[str, Any]) -> Any:
         """The answer of the REST API to a PATCH."""
         return self._call("PATCH", f"api/v2/{path}", body)
+
+    def page(self, path: str) -> Any:
+        """The answer of the page "Vectors" to a GET."""
+        return self._call("GET", f"squadron/{path}")
 
     def set_variable(self, key: str, value: str) -> None:
         """Set an Airflow Variable as an administrator does."""
@@ -176,6 +180,22 @@ class LocalAirflow:
         answer = self.get(f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/1?full_content=true")
         return json.dumps(answer["content"], ensure_ascii=False)
 
+    def environment_of(self, part: str) -> dict[str, str]:
+        """What a part runs in: here the same for all."""
+        return self._environment
+
+    def _set_up(self) -> None:
+        run_airflow(self._environment, "db", "migrate")
+
+    def _command(self, part: str) -> list[str]:
+        return ["airflow", part]
+
+    def _started(self, part: str) -> "subprocess.Popen[bytes]":
+        with (self._logs / f"{part}.log").open("wb") as log:
+            return subprocess.Popen(
+                self._command(part), env=self.environment_of(part), stdout=log, stderr=log, start_new_session=True
+            )
+
     def _healthy(self) -> bool:
         for part, process in zip(self._parts, self._processes, strict=True):
             if process.poll() is not None:
@@ -184,7 +204,8 @@ class LocalAirflow:
         return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
 
     def _login(self, user: str) -> str:
-        passwords = Path(self._environment["AIRFLOW_HOME"], "simple_auth_manager_passwords.json.generated")
+        usual = Path(self._environment["AIRFLOW_HOME"], "simple_auth_manager_passwords.json.generated")
+        passwords = Path(self._environment.get("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", usual))
         body = {"username": user, "password": json.loads(passwords.read_text())[user]}
         return self._call("POST", "auth/token", body)["access_token"]
 
@@ -210,7 +231,8 @@ class LocalAirflow:
         raise AssertionError(f"waited {seconds} s for {what}\n{logs}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
