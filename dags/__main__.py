@@ -23,6 +23,7 @@ AIRFLOW_SETTINGS = {
     "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
     "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",  # else `make airflow` would find them paused
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL",
 }
 HUB_TIMEOUT_SECONDS = 5
