@@ -127,7 +127,7 @@ class Corpus:
                 first = f" First of what cannot be read: {self.unread.shown()}." if self.unread.items else ""
                 raise GuardError(
                     f"{words} ({share:.1%}): guard.max_quarantined_fraction allows {allowed:.1%}.{first} "
-                    "Mend the corpus, or raise it"
+                    "Mend the corpus, or raise that for this run"
                 )
         gone = self.vanished_fraction()
         if live_documents:

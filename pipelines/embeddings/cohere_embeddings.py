@@ -20,7 +20,7 @@ from pipelines.embeddings import tokenization
 from pipelines.embeddings.access import api_key, missing_key, places
 from pipelines.embeddings.endpoints import Answer, Limits
 from pipelines.embeddings.remote_model import RemoteModel
-from pipelines.embeddings.retrying import BusyServiceError, DeniedServiceError, failure, told
+from pipelines.embeddings.retrying import BusyServiceError, DeniedServiceError, UnreachedServiceError, failure, told
 from pipelines.embeddings.vector_format import Form, VectorFormat, decoded, is_about_form
 from pipelines.errors import EmbeddingError
 from pipelines.models import dimension_of, max_tokens_of, width_to_ask_for
@@ -135,7 +135,7 @@ class _CohereEndpoint:
         except httpx.TimeoutException:
             failed = BusyServiceError(f"did not answer within {timeout_seconds:g} s")
         except httpx.TransportError as error:
-            failed = BusyServiceError(f"cannot be reached, or broke off ({type(error).__name__})")
+            failed = UnreachedServiceError(f"cannot be reached, or broke off ({type(error).__name__})")
         except (ValueError, TypeError, AttributeError, ParsingError) as error:
             failed = BusyServiceError(f"answered what is no list of embeddings ({type(error).__name__})")
         raise failed  # outside of the handlers, so that it carries along no request, and no key

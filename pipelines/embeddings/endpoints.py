@@ -1,6 +1,7 @@
 """Endpoints: the places that serve one model, asked in order of preference until one answers."""
 
 import logging
+import math
 import random
 import time
 from collections import Counter
@@ -13,12 +14,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from pipelines.embeddings.pacing import Pace
-from pipelines.embeddings.retrying import BusyServiceError, DeniedServiceError, wait_seconds
+from pipelines.embeddings.retrying import BusyServiceError, DeniedServiceError, UnreachedServiceError, wait_seconds
 
 log = logging.getLogger(__name__)
 
 FAILURES_TO_REST = 3
 """So many failures in a row, and an endpoint is left alone by all requests, not only by those that failed."""
+FIRST_CONTACT_SECONDS = 120.0
+"""For so long a service is tried that cannot be reached and never was: its address may be wrong."""
 
 
 class Answer(NamedTuple):
@@ -73,6 +76,7 @@ class _Attempt:
     began: float
     failures: int = 0
     reason: str = ""
+    unreached: bool = False
     ready_at: dict[_Place, float] = field(default_factory=dict)
 
 
@@ -136,20 +140,27 @@ class Endpoints:
             _wait(min(ready_at) - now, stopped)
 
     def _deadline(self, attempt: _Attempt) -> float:
-        return max(attempt.began, self._answered_at) + self._limits.deadline_seconds
+        never_met = attempt.unreached and not self._answered_at
+        seconds = min(self._limits.deadline_seconds, FIRST_CONTACT_SECONDS if never_met else math.inf)
+        return max(attempt.began, self._answered_at) + seconds
 
     def _given_up(self, attempt: _Attempt, seconds: float) -> BusyServiceError:
+        limit, section = f"deadline_seconds = {self._limits.deadline_seconds:g}", f"embedding.{self._service}"
+        advice = f"if the service limits the rate, set {section}.tokens_per_minute or lower concurrency"
+        if attempt.unreached:
+            advice = f"if it is never reached, mend the network, or the address in {section}.base_url"
+            if not self._answered_at and self._limits.deadline_seconds > FIRST_CONTACT_SECONDS:
+                limit = f"the {FIRST_CONTACT_SECONDS:g} s in which it is to answer for the first time"
         return BusyServiceError(
             f"{self._service} at {attempt.reason or ' and '.join(self.names) + ' is busy'}. The request was tried "
-            f"{attempt.failures} times and is to wait {seconds:.1f} s more, past deadline_seconds = "
-            f"{self._limits.deadline_seconds:g}. Run again later; if the service limits the rate, set "
-            f"embedding.{self._service}.tokens_per_minute or lower concurrency",
+            f"{attempt.failures} times and is to wait {seconds:.1f} s more, past {limit}. Run again later; {advice}",
             seconds if any(place.asked for place in self._places) else None,
         )
 
     def _note_busy(self, place: _Place, attempt: _Attempt, busy: BusyServiceError) -> None:
         attempt.failures += 1
         attempt.reason = f"{place.endpoint.name} {busy}"
+        attempt.unreached = isinstance(busy, UnreachedServiceError)
         if busy.retry_after is None:
             seconds = wait_seconds(attempt.failures)
         else:  # what it asks, and more if it asks again and again

@@ -1,7 +1,8 @@
 """Retrying: which of a service's failures may pass, which end the work, and which are the fault of a text.
 
 EmbeddingError
-├── BusyServiceError      may pass: rate limits, overload, time-outs, broken connections
+├── BusyServiceError      may pass: rate limits, overload, time-outs
+│   └── UnreachedServiceError   may pass: no connection, or a broken one
 ├── DeniedServiceError    will not pass by itself: the key, the model, the account, the settings
 ├── RefusedRequestError   the service refused a request for its texts
 └── RefusedTextsError     the texts that were refused, each with its reason, and the vectors of all others
@@ -32,6 +33,10 @@ class BusyServiceError(EmbeddingError):
         super().__init__(message)
         self.retry_after = retry_after
         """Seconds that the service asked to wait, if it did."""
+
+
+class UnreachedServiceError(BusyServiceError):
+    """There was no connection to the service, or it broke."""
 
 
 class DeniedServiceError(EmbeddingError):
