@@ -136,7 +136,7 @@ def test_a_text_that_is_none_is_refused_with_its_line(refused, tmp_path, value, 
     assert refused(tmp_path / "corpus.jsonl", GuardError) == (
         "1 rows cannot be read, or have no text, beside 1 that can and do (50.0%): guard.max_quarantined_fraction "
         f"allows 5.0%. First of what cannot be read: {tmp_path}/corpus.jsonl, line 2: 'context' holds {kind}, "
-        "wanted text: set source.columns.text to another column. Mend the corpus, or raise it"
+        "wanted text: set source.columns.text to another column. Mend the corpus, or raise that for this run"
     )
 
 

@@ -145,7 +145,7 @@ def test_many_blank_rows_are_refused_unless_the_setting_says_so(stored):
 
     assert str(caught.value) == (
         "10 rows have no text beside 100 that have one (9.1%): "
-        "guard.max_quarantined_fraction allows 5.0%. Mend the corpus, or raise it"
+        "guard.max_quarantined_fraction allows 5.0%. Mend the corpus, or raise that for this run"
     )
     assert planning.plan(stored(rows, **{"guard.max_quarantined_fraction": 0.1}), "run").quarantined == 10
 
