@@ -82,6 +82,7 @@ class CeleryAirflow(LocalAirflow):
         self._given = _secrets(backends.postgres.password)
         self._more = _ports() | {
             "AIRFLOW__API__PORT": str(self._port),
+            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # it may be the hour of the nightly run
             # A user beside the compose file's admin, who may trigger DAGs and no more.
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,operator:op",
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "tests.dags.celery_airflow.container_name",
