@@ -7,6 +7,7 @@ import pyarrow as pa
 from semantic_text_splitter import TextSplitter
 from tokenizers import Tokenizer
 
+from pipelines.dataflow.filling import filled
 from pipelines.errors import SourceError
 
 MAX_PASSAGES = 0xFFFF
@@ -50,12 +51,6 @@ def cuts(
         pieces.append(found)
     columns = [[[piece[part] for piece in found] for found in pieces] for part in range(3)]
     return pa.table(dict(zip(CUTS_SCHEMA.names, [titled, *columns], strict=True)), CUTS_SCHEMA)
-
-
-def filled(template: str, title: str, text: str) -> str:
-    """The template with a title and a text in it."""
-    # Documents are data: the braces of the template are filled, theirs are not looked at.
-    return template.format(title=title, text=text).lstrip("\n")
 
 
 def _token_counts(tokenizer: Tokenizer, texts: list[str]) -> list[int]:

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from hamilton.function_modifiers import config
 
-from pipelines.dataflow.cuts import filled
+from pipelines.dataflow.filling import filled
 from pipelines.errors import SettingsError
 
 MIN_TOKENS = 16
