@@ -1,7 +1,6 @@
 """Endpoints: the places that serve one model, asked in order of preference until one answers."""
 
 import logging
-import math
 import random
 import time
 from collections import Counter
@@ -13,8 +12,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from pipelines.backoff import wait_seconds
 from pipelines.embeddings.pacing import Pace
-from pipelines.embeddings.retrying import BusyServiceError, DeniedServiceError, UnreachedServiceError, wait_seconds
+from pipelines.embeddings.retrying import BusyServiceError, DeniedServiceError, UnreachedServiceError
 
 log = logging.getLogger(__name__)
 
@@ -140,17 +140,20 @@ class Endpoints:
             _wait(min(ready_at) - now, stopped)
 
     def _deadline(self, attempt: _Attempt) -> float:
+        return max(attempt.began, self._answered_at) + self._seconds_allowed(attempt)
+
+    def _seconds_allowed(self, attempt: _Attempt) -> float:
         never_met = attempt.unreached and not self._answered_at
-        seconds = min(self._limits.deadline_seconds, FIRST_CONTACT_SECONDS if never_met else math.inf)
-        return max(attempt.began, self._answered_at) + seconds
+        return min(self._limits.deadline_seconds, FIRST_CONTACT_SECONDS) if never_met else self._limits.deadline_seconds
 
     def _given_up(self, attempt: _Attempt, seconds: float) -> BusyServiceError:
-        limit, section = f"deadline_seconds = {self._limits.deadline_seconds:g}", f"embedding.{self._service}"
+        allowed, section = self._seconds_allowed(attempt), f"embedding.{self._service}"
+        limit = f"deadline_seconds = {allowed:g}"
+        if allowed < self._limits.deadline_seconds:
+            limit = f"the {allowed:g} s in which it is to answer for the first time"
         advice = f"if the service limits the rate, set {section}.tokens_per_minute or lower concurrency"
         if attempt.unreached:
             advice = f"if it is never reached, mend the network, or the address in {section}.base_url"
-            if not self._answered_at and self._limits.deadline_seconds > FIRST_CONTACT_SECONDS:
-                limit = f"the {FIRST_CONTACT_SECONDS:g} s in which it is to answer for the first time"
         return BusyServiceError(
             f"{self._service} at {attempt.reason or ' and '.join(self.names) + ' is busy'}. The request was tried "
             f"{attempt.failures} times and is to wait {seconds:.1f} s more, past {limit}. Run again later; {advice}",

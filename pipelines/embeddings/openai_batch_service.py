@@ -22,6 +22,7 @@ import numpy as np
 import openai
 from openai.types import Batch
 
+from pipelines.backoff import wait_seconds
 from pipelines.embedding_settings import OpenAISettings
 from pipelines.embeddings.access import api_key, host_of, missing_key
 from pipelines.embeddings.openai_batch import PENDING
@@ -33,7 +34,6 @@ from pipelines.embeddings.retrying import (
     RefusedRequestError,
     failure,
     told,
-    wait_seconds,
 )
 from pipelines.errors import EmbeddingError
 from pipelines.models import width_to_ask_for

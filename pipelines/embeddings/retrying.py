@@ -9,7 +9,6 @@ EmbeddingError
 """
 
 import math
-import random
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from time import time
@@ -18,8 +17,6 @@ import numpy as np
 
 from pipelines.errors import EmbeddingError
 
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 30.0
 REASON_CHARACTERS = 300
 
 _TEXTS_AT_FAULT = {400, 413, 422, 498}
@@ -87,15 +84,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time())
     except (KeyError, ValueError, OverflowError):
         return None
-
-
-def wait_seconds(failures: int, first: float = FIRST_WAIT_SECONDS) -> float:
-    """How long to wait after so many failures in a row: doubled each time, half of it by chance.
-
-    Chance keeps many clients from coming back together (Brooker, "Exponential Backoff And Jitter", AWS 2015).
-    """
-    longest = min(LONGEST_WAIT_SECONDS, first * 2.0 ** min(failures - 1, 30))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - it keeps no secret
 
 
 def told(reason: object, secret: str) -> str:

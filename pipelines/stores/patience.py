@@ -8,7 +8,9 @@ import random
 import time
 from collections.abc import Callable
 
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 8.0
+from pipelines.backoff import wait_seconds
+
+LONGEST_WAIT_SECONDS = 8.0
 REFUSED_ROW_TRIES = 6
 """How often a row is sent that the store refuses in an answer of its own: it is there, so that is soon given up."""
 
@@ -40,7 +42,7 @@ class Patience:
         if self._max_retries is not None and self.attempts > self._max_retries:
             self._limit = f"max_retries = {self._max_retries}"
             return None
-        wait = pause_seconds(self.attempts)
+        wait = wait_seconds(self.attempts, longest=LONGEST_WAIT_SECONDS)
         if asked is not None:  # those who were told the same do not all come back at once, nor for 0 at full speed
             wait = max(asked * random.uniform(1, 1.1), wait / 25)  # noqa: S311 - it keeps no secret
         if now + wait > self._until:
@@ -55,9 +57,3 @@ class Patience:
     def given_up(self, section: str) -> str:
         """For the end of a message: the setting that ended it, empty if none did; `section` is what it stands in."""
         return f" (it was given up by {section}.{self._limit})" if self._limit and self.attempts > 1 else ""
-
-
-def pause_seconds(failures: int) -> float:
-    """How long to wait after so many failures in a row: doubled each time, half of it by chance."""
-    longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(failures - 1, 30))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - it keeps no secret

@@ -10,8 +10,9 @@ import grpc  # type: ignore[import-untyped]
 import httpx
 from weaviate.exceptions import WeaviateBaseError, WeaviateRetryError
 
+from pipelines.backoff import wait_seconds
 from pipelines.errors import StoreError
-from pipelines.stores.patience import REFUSED_ROW_TRIES, Patience, pause_seconds
+from pipelines.stores.patience import LONGEST_WAIT_SECONDS, REFUSED_ROW_TRIES, Patience
 from pipelines.stores.weaviate_connection import (
     UNAUTHENTICATED,
     Connection,
@@ -86,4 +87,4 @@ def tries(connection: Connection) -> int:
 
 def pause(failures: int) -> None:
     """Wait before another attempt after so many that failed."""
-    time.sleep(pause_seconds(failures))
+    time.sleep(wait_seconds(failures, longest=LONGEST_WAIT_SECONDS))

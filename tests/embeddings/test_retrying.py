@@ -5,17 +5,16 @@ from time import time
 
 import pytest
 
+from pipelines.backoff import LONGEST_WAIT_SECONDS, wait_seconds
 from pipelines.embedding_settings import CohereSettings, OpenAISettings
 from pipelines.embeddings.openai_batch_service import TRIES
 from pipelines.embeddings.retrying import (
-    LONGEST_WAIT_SECONDS,
     BusyServiceError,
     DeniedServiceError,
     RefusedRequestError,
     failure,
     retry_after,
     told,
-    wait_seconds,
 )
 
 
