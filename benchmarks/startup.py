@@ -9,8 +9,6 @@ changed, each time into a copy of the same store.
 
 import argparse
 import json
-import os
-import platform
 import resource
 import shutil
 import statistics
@@ -18,13 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from benchmarks.machine import about
 
 PACKAGES = ("lancedb", "apache-hamilton", "pandas", "pyarrow", "pydantic", "openvino", "typer")
 BARS_SECONDS = {"help": 0.5, "unchanged": 1.5, "changed": 2.5, "search": 1.0}
@@ -41,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measured = _measured(Path(arguments.parquet), Path(folder), arguments.documents, arguments.rounds)
-    found = _machine() | {"documents": arguments.documents, "rounds": arguments.rounds, "commands": measured}
+    found = about(PACKAGES) | {"documents": arguments.documents, "rounds": arguments.rounds, "commands": measured}
     print(f"{found['processor']}, {found['cores']} cores, Python {found['python']}, load {found['load']}")
     print(f"{'command':<16} {'median s':>9} {'least s':>8} {'processor s':>12} {'÷ bare':>7} {'bar s':>6}")
     for name, figures in measured.items():
@@ -127,22 +125,6 @@ def _corpora(parquet: Path, folder: Path, documents: int) -> tuple[Path, Path]:
     pq.write_table(rows, folder / "corpus.parquet")
     pq.write_table(rows.set_column(2, "context", contexts), folder / "changed.parquet")
     return folder / "corpus.parquet", folder / "changed.parquet"
-
-
-def _machine() -> dict[str, object]:
-    names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "processor": names[0] if names else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-    }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else []
 
 
 if __name__ == "__main__":

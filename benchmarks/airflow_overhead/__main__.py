@@ -12,13 +12,11 @@ workers on one machine only divide its cores: there each is given one.
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
 from collections import defaultdict
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +33,7 @@ from benchmarks.airflow_overhead.measuring import (
     pin,
     slow_service,
 )
+from benchmarks.machine import about
 from tests.dags import celery_airflow
 from tests.dags.celery_airflow import WORKERS, CeleryAirflow
 
@@ -56,7 +55,7 @@ def main() -> None:
         sys.exit(lack)
     os.environ |= {"OPENAI_API_KEY": "of-the-benchmark"}
     with tempfile.TemporaryDirectory() as name:
-        figures = _machine() | _measured(Path(name), given.parquet.resolve(), given.documents, given.rounds)
+        figures = about(PACKAGES) | _measured(Path(name), given.parquet.resolve(), given.documents, given.rounds)
     _show(figures)
     if given.json:
         given.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -186,22 +185,6 @@ def _corpus(parquet: Path, path: Path, documents: int, added: str = "") -> Path:
     contexts = pc.if_else(first, pa.scalar(f"{chosen[0].as_py()} {added}".strip()), rows["context"])
     pq.write_table(rows.set_column(2, "context", contexts), path)
     return path
-
-
-def _machine() -> Figures:
-    names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "processor": names[0] if names else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-    }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else []
 
 
 def _show(found: Figures) -> None:

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import processor
 from benchmarks.peers import corpora, tools
 from benchmarks.peers.measuring import measured
 from benchmarks.peers.reading import verdict
@@ -74,7 +75,7 @@ def _write(folder: Path, results: Results, chosen: list[Tool], arguments: argpar
     load = [row["load"] for row in results]
     machine = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "load": [min(load), max(load)],
@@ -122,14 +123,6 @@ def _median(rows: Results, stage: str, name: str) -> float:
 def _note(tool: Tool, versions: dict[str, str]) -> str:
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"- {tool.name}: {tool.remark + '. ' if tool.remark else ''}{listed}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _arguments() -> argparse.Namespace:

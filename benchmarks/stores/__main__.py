@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from types import ModuleType
 from typing import Any
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.machine import processor
 from pipelines.dataflow.records import VECTOR_COLUMN
 from pipelines.registry import load
 from pipelines.settings import IngestSettings
@@ -54,7 +54,7 @@ def main() -> None:
     found = {name: measured(name, calls, given.rounds) for name in given.store or STORES}
     conditions = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": f"{processor()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version()} | {STORES[name]: version(STORES[name]) for name in found},
         **{name: getattr(given, name.replace("-", "_")) for name in numbers},
     }
@@ -145,12 +145,6 @@ def _figures(taken: Mapping[str, list[tuple[float, float]]], rows: int) -> dict[
         "ratios": [round(ratio, 3) for ratio in ratios],
         "cpu_microseconds_per_row": {way: round(median(cpu for _, cpu in taken[way]) / rows * 1e6, 1) for way in taken},
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":
