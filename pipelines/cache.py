@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,7 +106,7 @@ class EmbeddingCache:
         """
         table = pa.table(
             {
-                "text": pa.array([_text_digest(text) for text in texts], pa.binary(TEXT_BYTES)),
+                "text": pa.array([text_digest(text) for text in texts], pa.binary(TEXT_BYTES)),
                 "check": pa.array([_check(vector) for vector in vectors], pa.binary(CHECK_BYTES)),
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
             }
@@ -121,9 +121,7 @@ class EmbeddingCache:
 
     def _positions(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Where each text stands among the keys, and whether it does."""
-        wanted = np.array([_text_digest(text) for text in texts], f"S{TEXT_BYTES}")
-        positions = np.minimum(np.searchsorted(self._index.keys, wanted), len(self._index.keys) - 1)
-        return positions, self._index.keys[positions] == wanted
+        return positions_of(text_digests(texts), self._index.keys)
 
     def _read_keys(self, file: str) -> np.ndarray:
         try:
@@ -292,8 +290,22 @@ def _computed(graph: Graph, node: str, texts: list[str], answered: Answered | No
     return graph.value(node, **{given: texts, "answered": answered})
 
 
-def _text_digest(text: str) -> bytes:
+def text_digest(text: str) -> bytes:
+    """What a text is kept under."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=TEXT_BYTES).digest()
+
+
+def text_digests(texts: Iterable[str]) -> np.ndarray:
+    """`S16 [texts]`."""
+    return np.array([text_digest(text) for text in texts], f"S{TEXT_BYTES}")
+
+
+def positions_of(wanted: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each digest stands among the keys, which ascend, and whether it does."""
+    if not len(keys):
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+    positions = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return positions, keys[positions] == wanted
 
 
 def _check(vector: np.ndarray) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from pipelines.cache import BROKEN, CUTS_ENDING, keep_file, listed
+from pipelines.cache import BROKEN, CUTS_ENDING, TEXT_BYTES, keep_file, listed, positions_of, text_digests
 from pipelines.dataflow.cuts import CUTS_SCHEMA
 from pipelines.errors import StoreError
 from pipelines.graph import Graph
@@ -24,7 +24,6 @@ from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
 
-KEY_BYTES = 16
 _CUTTING = f"1, semantic-text-splitter {version('semantic-text-splitter')}"
 """Changes when the same document would be cut otherwise."""
 
@@ -44,8 +43,7 @@ class CutCache:
         if not self._path:
             return self._graph.value("cuts", changed_documents=documents)
         keys, (kept, cuts) = _keys(documents), self._kept
-        positions = np.minimum(np.searchsorted(kept, keys), max(len(kept) - 1, 0))
-        known = kept[positions] == keys if len(kept) else np.zeros(len(keys), bool)
+        positions, known = positions_of(keys, kept)
         if known.all():
             return cuts.take(pa.array(positions))
         made = self._graph.value("cuts", changed_documents=documents.filter(pa.array(~known)))
@@ -69,9 +67,9 @@ class CutCache:
         filesystem, folder = self._place
         tables = [found for name in listed(filesystem, folder, CUTS_ENDING) if (found := _read(filesystem, name))]
         if not tables:
-            return np.empty(0, f"S{KEY_BYTES}"), CUTS_SCHEMA.empty_table()
+            return np.empty(0, f"S{TEXT_BYTES}"), CUTS_SCHEMA.empty_table()
         table = pa.concat_tables(tables)
-        keys = np.frombuffer(b"".join(table["key"].to_pylist()), f"S{KEY_BYTES}")
+        keys = np.frombuffer(b"".join(table["key"].to_pylist()), f"S{TEXT_BYTES}")
         order = np.argsort(keys, kind="stable")
         return keys[order], table.drop_columns(["key"]).take(pa.array(order)).combine_chunks()
 
@@ -100,12 +98,8 @@ def _read(filesystem: Any, name: str) -> pa.Table | None:
 def _keys(documents: pa.Table) -> np.ndarray:
     """`S16 [documents]`: digests of title and text."""
     rows = zip(documents["title"].to_pylist(), documents["text"].to_pylist(), strict=True)
-    return np.array([_key(f"{len(title)} {title}{text}") for title, text in rows], f"S{KEY_BYTES}")
+    return text_digests(f"{len(title)} {title}{text}" for title, text in rows)
 
 
 def _as_column(keys: np.ndarray) -> pa.Array:
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(KEY_BYTES), len(keys), [None, pa.py_buffer(keys.tobytes())])
-
-
-def _key(text: str) -> bytes:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(TEXT_BYTES), len(keys), [None, pa.py_buffer(keys.tobytes())])

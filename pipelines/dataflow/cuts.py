@@ -8,6 +8,7 @@ from semantic_text_splitter import TextSplitter
 from tokenizers import Tokenizer
 
 from pipelines.dataflow.filling import filled
+from pipelines.embeddings.tokenization import token_counts
 from pipelines.errors import SourceError
 
 MAX_PASSAGES = 0xFFFF
@@ -36,7 +37,7 @@ def cuts(
     Raises SourceError when a document cannot be cut so that each passage has at most `passage_tokens`.
     """
     titles, texts = changed_documents["title"].to_pylist(), changed_documents["text"].to_pylist()
-    counts = _token_counts(tokenizer, [filled(text_template, *row) for row in zip(titles, texts, strict=True)])
+    counts = token_counts(tokenizer, [filled(text_template, *row) for row in zip(titles, texts, strict=True)])
     titled, pieces = [], []
     for row, (title, text) in enumerate(zip(titles, texts, strict=True)):
         repeated, found = True, [(0, len(text), counts[row])]
@@ -53,10 +54,6 @@ def cuts(
     return pa.table(dict(zip(CUTS_SCHEMA.names, [titled, *columns], strict=True)), CUTS_SCHEMA)
 
 
-def _token_counts(tokenizer: Tokenizer, texts: list[str]) -> list[int]:
-    return [len(encoding) for encoding in tokenizer.encode_batch_fast(texts)]
-
-
 def _cut(
     tokenizer: Tokenizer, template: str, title: str, text: str, limit: int, overlap: int
 ) -> tuple[bool, list[Piece]]:
@@ -64,11 +61,11 @@ def _cut(
 
     A title that takes more than half of a passage is not repeated in each: it becomes the head of the text.
     """
-    (frame,) = _token_counts(tokenizer, [filled(template, title, "")])
+    (frame,) = token_counts(tokenizer, [filled(template, title, "")])
     repeated = frame <= limit // 2
     if not repeated:
         text, title = filled(template, title, text), ""
-        (frame,) = _token_counts(tokenizer, [filled(template, "", "")])
+        (frame,) = token_counts(tokenizer, [filled(template, "", "")])
     # Tokens across a seam may join or split, so a piece can turn out longer than its parts: then try shorter, and
     # at last with each part counted by itself.
     for share, counting in (
@@ -81,7 +78,7 @@ def _cut(
     ):
         capacity = int((limit - frame) * share)
         places = _places(tokenizer, text, capacity, min(overlap, capacity // 2), counting)
-        counts = _token_counts(tokenizer, [filled(template, title, text[start:end]) for start, end in places])
+        counts = token_counts(tokenizer, [filled(template, title, text[start:end]) for start, end in places])
         if max(counts) <= limit:
             return repeated, [(*place, tokens) for place, tokens in zip(places, counts, strict=True)]
     raise SourceError(f"a text cannot be cut into passages of {limit} tokens: raise passages.max_tokens")

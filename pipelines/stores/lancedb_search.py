@@ -59,16 +59,12 @@ def index_recall(collection: lancedb.table.Table, metric: str) -> float:
 
 def _exact_matches(collection: lancedb.table.Table, vectors: np.ndarray, metric: str, top_k: int) -> pa.Table:
     query, row, score = exact_neighbours(_vectors(collection), vectors, metric, top_k)
-    names = MATCH_SCHEMA.names[2:-1]
     wanted = np.unique(row)
-    found = collection.take_row_ids(wanted.tolist()).select(names).with_row_id().to_arrow()
+    found = collection.take_row_ids(wanted.tolist()).select(MATCH_SCHEMA.names[2:-1]).with_row_id().to_arrow()
     found = found.sort_by("_rowid")
     if not np.array_equal(found["_rowid"].to_numpy(), wanted):
         raise StoreError(f"{collection.name} was changed while it was searched: try again")
-    found = found.take(pa.array(np.searchsorted(wanted, row)))
-    rank = np.arange(len(query)) - np.searchsorted(query, query) + 1
-    columns = {name: found[name] for name in names}
-    return pa.table({"query": query, "rank": rank, **columns, "score": score}).cast(MATCH_SCHEMA)
+    return _ranked(query, found.take(pa.array(np.searchsorted(wanted, row))), score)
 
 
 def _vectors(collection: lancedb.table.Table) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -94,10 +90,13 @@ def _matches(found: pa.Table, first_query: int, metric: str) -> pa.Table:
     if "query_index" not in found.column_names:  # LanceDB leaves it out for a single query
         found = found.append_column("query_index", pa.array(np.zeros(found.num_rows, np.int32)))
     found = found.sort_by([("query_index", "ascending"), ("_distance", "ascending")])
-    query = found["query_index"].to_numpy()
-    starts = np.searchsorted(query, query, side="left")
     distance = found["_distance"]
     score = pc.negate(distance) if metric == "l2" else pc.subtract(pa.scalar(1, pa.float32()), distance)
+    return _ranked(found["query_index"].to_numpy() + first_query, found, score)
+
+
+def _ranked(query: np.ndarray, found: pa.Table, score: np.ndarray | pa.ChunkedArray) -> pa.Table:
+    """What was found, by query and best first, as matches."""
+    rank = np.arange(len(query)) - np.searchsorted(query, query) + 1
     columns = {name: found[name] for name in MATCH_SCHEMA.names[2:-1]}
-    rank = np.arange(len(query)) - starts + 1
-    return pa.table({"query": query + first_query, "rank": rank, **columns, "score": score}).cast(MATCH_SCHEMA)
+    return pa.table({"query": query, "rank": rank, **columns, "score": score}).cast(MATCH_SCHEMA)

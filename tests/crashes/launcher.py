@@ -44,7 +44,18 @@ WATCHED = tuple(
     for name in ("steps", "ingesting", "runs", "catalog", "staging", "cache", "gate", "planning", "corpus", "stores/")
 )
 # Called thousands of times, and changing nothing.
-PURE = {"_text_digest", "_check", "quoted", "equal", "folder", "exists", "reported", "_reported", "refuse_other"}
+PURE = {
+    "text_digest",
+    "text_digests",
+    "_check",
+    "quoted",
+    "equal",
+    "folder",
+    "exists",
+    "reported",
+    "_reported",
+    "refuse_other",
+}
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 Say = Callable[[str, Any], None]
 
