@@ -52,6 +52,29 @@ def write_corpus(path: Path, rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {"source.name": "files", "source.path": str(path), "source.columns.document_id": "id"}
 
 
+def requests_of_few(
+    collection: str, url: str, folder: Path, rows: Iterable[dict[str, Any]], texts: int, shard_passages: int
+) -> dict[str, Any]:
+    """Params of a run whose shards are requests of so many texts to a server of OpenAI's kind, one after the other.
+
+    Staging, cache and index are below the folder, which all workers share.
+    """
+    return {
+        "collection": collection,
+        **write_corpus(folder / "corpus.jsonl", rows),
+        "evaluation.max_questions": 4,
+        "embedding.service": "openai",
+        "embedding.openai.base_url": f"{url}/v1",
+        "embedding.openai.dimensions": 256,
+        "embedding.openai.batch_texts": texts,
+        "embedding.openai.concurrency": 1,
+        "store.lancedb.uri": str(folder / "lancedb"),
+        "ingest.staging": str(folder / "staging"),
+        "ingest.shard_passages": shard_passages,
+        "cache.path": str(folder / "cache"),
+    }
+
+
 def stored_rows(settings: Settings, generation: str) -> dict[str, dict[str, Any]]:
     """What a generation holds, by passage id, vectors rounded."""
     graph = shared_graph(settings)

@@ -13,7 +13,7 @@ from pipelines import canary
 from pipelines.resolution import Layer, resolve
 from tests.dags import celery_airflow
 from tests.dags.celery_airflow import OTHERS, WORKERS, Backends, CeleryAirflow
-from tests.runs import numbered, stored_rows, write_corpus
+from tests.runs import numbered, requests_of_few, stored_rows
 from tests.wire.openai_server import OpenAIServer
 
 LACK = celery_airflow.missing()
@@ -56,24 +56,6 @@ def server() -> Iterator[OpenAIServer]:
         yield running
 
 
-def conf_of(collection: str, server: OpenAIServer, folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A run whose shards are a few requests each, with staging, cache and index in folders that all workers share."""
-    return {
-        "collection": collection,
-        **write_corpus(folder / "corpus.jsonl", rows),
-        "evaluation.max_questions": 4,
-        "embedding.service": "openai",
-        "embedding.openai.base_url": f"{server.url}/v1",
-        "embedding.openai.dimensions": 256,
-        "embedding.openai.batch_texts": TEXTS_PER_REQUEST,
-        "embedding.openai.concurrency": 1,
-        "store.lancedb.uri": str(folder / "lancedb"),
-        "ingest.staging": str(folder / "staging"),
-        "ingest.shard_passages": SHARD_PASSAGES,
-        "cache.path": str(folder / "cache"),
-    }
-
-
 def workers_at(airflow: CeleryAirflow, run: str, state: str) -> dict[str, dict[str, Any]]:
     """Worker -> an instance of `ingest` that it has in a state."""
     return {each["hostname"]: each for each in airflow.instances(run, "ingest") if each["state"] == state}
@@ -93,7 +75,7 @@ def test_the_compose_files_health_check_finds_each_part_well(airflow: CeleryAirf
 
 def test_two_workers_share_the_shards_of_a_run(airflow: CeleryAirflow, server: OpenAIServer, tmp_path: Path) -> None:
     rows = numbered(*range(SHARDS * SHARD_PASSAGES))
-    conf = conf_of("shared", server, tmp_path, rows)
+    conf = requests_of_few("shared", server.url, tmp_path, rows, TEXTS_PER_REQUEST, SHARD_PASSAGES)
     server.latency_seconds = 0.5  # while one worker waits for its shard, the other takes the next
 
     run, state = airflow.run_dag("vector_ingest", conf)
@@ -113,7 +95,7 @@ def test_a_run_whose_worker_is_switched_off_ends_green_on_the_other(
     airflow: CeleryAirflow, server: OpenAIServer, tmp_path: Path
 ) -> None:
     rows = numbered(*range(SHARDS * SHARD_PASSAGES))
-    conf = conf_of("switched", server, tmp_path, rows)
+    conf = requests_of_few("switched", server.url, tmp_path, rows, TEXTS_PER_REQUEST, SHARD_PASSAGES)
     server.latency_seconds = 2.0
     run = airflow.start_dag("vector_ingest", conf)
     airflow.wait_for(lambda: set(workers_at(airflow, run, "running")) == set(WORKERS), "a shard on each worker", 300)

@@ -18,7 +18,7 @@ from pipelines.resolution import Layer, resolve
 from pipelines.settings import Settings
 from tests.dags.local_airflow import LocalAirflow
 from tests.faults.hostile import hostile_rows
-from tests.runs import numbered, stored_rows, write_corpus
+from tests.runs import numbered, requests_of_few, stored_rows
 from tests.wire.openai_server import OpenAIServer
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.xdist_group("airflow services")]
@@ -81,20 +81,7 @@ def test_a_run_whose_worker_and_scheduler_are_killed_ends_green_and_sends_again_
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     rows = [*hostile_rows(), *numbered(*range(69), question=None)]
     with OpenAIServer(KEY) as server:
-        conf = {
-            "collection": "killed",
-            **write_corpus(tmp_path / "corpus.jsonl", rows),
-            "evaluation.max_questions": 4,
-            "embedding.service": "openai",
-            "embedding.openai.base_url": f"{server.url}/v1",
-            "embedding.openai.dimensions": 256,
-            "embedding.openai.batch_texts": TEXTS_PER_REQUEST,
-            "embedding.openai.concurrency": 1,
-            "store.lancedb.uri": str(tmp_path / "lancedb"),
-            "ingest.staging": str(tmp_path / "staging"),
-            "ingest.shard_passages": 40,
-            "cache.path": str(tmp_path / "cache"),
-        }
+        conf = requests_of_few("killed", server.url, tmp_path, rows, TEXTS_PER_REQUEST, 40)
         server.latency_seconds = 1.5
         run = airflow.start_dag("vector_ingest", conf)
         wait_for(lambda: len(server.embedded) > len(canary.TEXTS) + 6 * TEXTS_PER_REQUEST, "the shards to be at work")

@@ -27,7 +27,7 @@ BLANK = {"id": "blank", "title": "<b>Nothing</b>", "context": " ", "question": "
 
 @dataclass(frozen=True)
 class Page:
-    """The server, and the collection `books`: what it is reached by, its generations in the order they went live."""
+    """The server, and a collection: what it is reached by, its generations in the order they went live."""
 
     server: PageServer
     settings: Settings

@@ -8,15 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from pipelines import runs
 from pipelines.resolution import Layer, resolve
-from pipelines.settings import Settings
 from tests.dags.local_airflow import ROOT
+from tests.plugins.conftest import Page
 from tests.plugins.page_server import PageServer
 from tests.runs import live
 
@@ -49,16 +48,6 @@ with get_application_builder() as builder:
     for name, (role, password) in users.items():
         assert manager.add_user(name, name, "Test", name + "@example.org", manager.find_role(role), password)
 """
-
-
-@dataclass(frozen=True)
-class Page:
-    """The server, and the collection `sample` with two generations, the second of them live."""
-
-    server: PageServer
-    settings: Settings
-    first: str
-    second: str
 
 
 @pytest.fixture(scope="module")
