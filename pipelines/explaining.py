@@ -20,8 +20,9 @@ def explain(settings: Settings, document_id: str) -> dict[str, Any]:
     """What the corpus and the store know about a document, and what follows from it, in a sentence (`verdict`).
 
     `state` is `stored` (as the corpus has it), `partial`, `stale` (the store holds another version), `quarantined`,
-    `held` (in the store, and cannot be read in the corpus, or may be what cannot), `missing`, `expired` (the corpus has
-    it no more), `ambiguous` (the corpus has several versions) or `unknown`. `unread` is what cannot be read.
+    `held` (in the store as it was, while what the corpus has cannot be read or embedded, or may be what cannot),
+    `missing`, `expired` (the corpus has it no more), `ambiguous` (the corpus has several versions) or `unknown`.
+    `unread` is what cannot be read.
     Reads the corpus up to its end; embeds and changes nothing.
     """
     graph = shared_graph(settings)
@@ -65,7 +66,8 @@ _VERDICTS = {
     "partial": "some passages of {document!r} are not in {live}: the next ingest writes them",
     "stale": "{live} holds another version of {document!r}: the next ingest replaces it",
     "quarantined": "{document!r} could not be read or embedded; each ingest tries again. The reason is in `quarantine`",
-    "held": "{live} holds {document!r}, which cannot be read in the corpus, or may be what cannot: its rows stay",
+    "held": "{live} holds {document!r} as it was, for what the corpus has cannot be read or embedded, or may be what "
+    "cannot: its rows stay",
     "missing": "{document!r} is in the corpus and not in {live}: the next ingest writes it",
     "expired": "the corpus has {document!r} no more: the next ingest deletes it",
     "ambiguous": "the corpus has {versions} versions of {document!r}: an ingest leaves it as it is until there is one",
@@ -81,7 +83,7 @@ def _state(wanted: list[str], versions: int, held: list[str], refused: bool, unr
     if not versions and unread and unread[0].document_id:
         return "quarantined"
     if refused and set(held) != set(wanted):
-        return "quarantined"
+        return "held" if set(held) - set(wanted) else "quarantined"
     if not versions:
         return "expired" if held else "unknown"
     if set(held) == set(wanted):

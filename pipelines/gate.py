@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipelines import staging
 from pipelines.catalog import describe, opened
-from pipelines.dataflow.records import VECTOR_COLUMN
+from pipelines.dataflow.vectors import vectors_of
 from pipelines.errors import GateError, SquadronError
 from pipelines.graph import Graph
 from pipelines.outcomes import Evaluation, Plan
@@ -38,8 +38,7 @@ def unsound_rows(graph: Graph, plan: Plan) -> list[str]:
         return []
     wanted = pa.array(ids, pa.string())
     rows = graph.value("stored_rows", collection=opened(graph, plan.generation), wanted_ids=wanted)
-    vectors = np.array(rows[VECTOR_COLUMN].to_pylist(), np.float32).reshape(rows.num_rows, -1)
-    lengths = np.linalg.norm(vectors, axis=1)
+    lengths = np.linalg.norm(vectors_of(rows), axis=1)
     wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-2))
     return [f"the stored vector of {rows['id'][int(row)]} has length {lengths[row]}, wanted 1" for row in wrong]
 

@@ -94,6 +94,8 @@ class Finished:
     deleted: int
     index: str
     seconds: float
+    held_back: int = 0
+    """Rows that were to be deleted, and stay: the service refused some of their documents' new versions."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ def run_report(
     """The report of a whole run.
 
     `counts` are of passages, but for `documents` and `quarantined` (rows and files that cannot be read, rows without a
-    text, documents with several versions, and passages that the service refused). `held_back` of the unchanged ones
-    are not in the corpus, and stay because some of it cannot be read: the next run that can read it deletes what has
-    left it; unchanged + embedded + cached + refused = passages. `seconds` are per stage; those of
+    text, documents with several versions, and passages that the service refused);
+    unchanged + embedded + cached + refused = passages. `held_back` rows are not in the corpus, and stay: some of it
+    cannot be read (these are among the unchanged ones), or the service refused their documents' new versions. The next
+    run that can read, or embed, it all deletes what has left the corpus. `seconds` are per stage; those of
     `ingest` are summed over shards. `metrics` are null for a corpus without questions. `cost` is in US dollars,
     by the tokens whose vectors were not cached; null when the price of the model is not known. That is the estimate
     of the plan; `tokens_billed` and `cost_billed` are what a remote service says it billed for the passages (questions
@@ -37,7 +38,7 @@ def run_report(
         "previous": promotion.previous,
         "promoted": promotion.promoted,
         "held": promotion.held,
-        "held_back": plan.held_back,
+        "held_back": plan.held_back + finished.held_back,
         "collected": promotion.collected,
         "counts": {
             "documents": plan.documents,

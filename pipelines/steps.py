@@ -7,6 +7,10 @@ before it is moved.
 
 import logging
 import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from pipelines import quarantine, staging
 from pipelines.cache import evict, opened_cache
@@ -19,8 +23,11 @@ from pipelines.catalog import (
     read_catalog,
     shared_graph,
 )
+from pipelines.dataflow.changes import ID_DIGITS
+from pipelines.dataflow.digests import Digests, from_hex
 from pipelines.errors import GuardError, StoreError
 from pipelines.gate import live_metrics, pass_gate, unsound_rows
+from pipelines.graph import Graph
 from pipelines.outcomes import Evaluation, Finished, Plan
 from pipelines.searching import measured
 from pipelines.settings import Settings
@@ -31,8 +38,9 @@ log = logging.getLogger(__name__)
 def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
     """Delete what left the corpus, build the index, and see that every row is there.
 
-    `quarantined`: passages that the embedding service refused. Raises GuardError, with nothing deleted, when they
-    are too many, and StoreError when the generation does not hold exactly the plan's other passages.
+    `quarantined`: passages that the embedding service refused; the version before of their documents stays. Raises
+    GuardError, with nothing deleted, when they are too many, and StoreError when the generation does not hold exactly
+    the plan's other passages.
     """
     started = time.monotonic()
     allowed = settings.guard.max_quarantined_fraction
@@ -44,22 +52,26 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
         )
     graph = shared_graph(settings)
     collection = graph.value("collection", generation=plan.generation)
-    deleted, index = 0, read_catalog(graph)[0][plan.generation].get("index")
+    deleted, held_back, index = 0, 0, read_catalog(graph)[0][plan.generation].get("index")
     if plan.deleted:
         expired = staging.read_table(f"{plan.folder}/expired.parquet")["id"].combine_chunks()
-        deleted = graph.value("rows_deleted", collection=collection, expired_ids=expired)
-    rows = graph.value("row_count", collection=collection)
-    if rows != plan.passages - quarantined:
+        kept = _versions_before(graph, plan, collection, expired) if quarantined else np.zeros(len(expired), bool)
+        held_back = int(kept.sum())
+        deleted = graph.value("rows_deleted", collection=collection, expired_ids=expired.filter(pa.array(~kept)))
+    rows, wanted = graph.value("row_count", collection=collection), plan.passages - quarantined + held_back
+    if rows != wanted:
         raise StoreError(
-            f"generation {plan.generation!r} holds {rows} rows, the plan wants {plan.passages - quarantined}: "
+            f"generation {plan.generation!r} holds {rows} rows, the plan wants {wanted}: "
             "it was not promoted. Ingest again: what is missing is written, what is too much deleted"
         )
     if plan.to_embed or plan.deleted or not index:
         index = graph.value("index_built", collection=collection)
     describe(graph, plan.generation, rows=rows, documents=plan.documents, index=index)
     quarantine.settle(settings, plan.run_id)
+    if held_back:
+        log.warning("%d rows of documents stay, whose new versions the embedding service refused", held_back)
     log.info("%s holds %d rows, as planned; %d deleted; index: %s", plan.generation, rows, deleted, index)
-    return Finished(rows, deleted, index, time.monotonic() - started)
+    return Finished(rows, deleted, index, time.monotonic() - started, held_back)
 
 
 def evaluate(settings: Settings, plan: Plan) -> Evaluation:
@@ -122,3 +134,14 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
         collected=collected,
         seconds=time.monotonic() - started,
     )
+
+
+def _versions_before(graph: Graph, plan: Plan, collection: Any, expired: pa.Array) -> np.ndarray:
+    """`bool [expired]`: the rows of documents whose new version is not whole; they are what readers have."""
+    ids = [staging.read_table(shard.path, ["id"])["id"].combine_chunks() for shard in plan.shards]
+    planned, old = (Digests.read(from_hex(each, ID_DIGITS)[0]) for each in (pa.concat_arrays(ids), expired))
+    stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
+    at = stored.digests.positions(planned)
+    whole = at >= 0
+    whole[whole] = stored.complete[at[whole]]
+    return np.isin(old.identities(), planned.identities()[~whole])

@@ -231,8 +231,8 @@ class _Bars(logging.Handler):
 
 
 def _held_back(passages: int) -> str:
-    missing = f"{passages:,} passages that the corpus does not show stay"
-    return f"[yellow]held back:[/yellow] {missing}, for some of it cannot be read: see `python -m pipelines quarantine`"
+    stay = f"{passages:,} passages that the corpus does not show stay, for some of it cannot be read or embedded"
+    return f"[yellow]held back:[/yellow] {stay}: see `python -m pipelines quarantine`"
 
 
 def _unless_zero(counts: dict[str, int], name: str) -> str:

@@ -19,11 +19,12 @@ from pipelines.catalog import describe, opened, read_catalog
 from pipelines.corpus import Corpus
 from pipelines.dataflow.changes import ID_DIGITS
 from pipelines.dataflow.digests import Digests, from_hex, to_hex
-from pipelines.dataflow.records import VECTOR_COLUMN
+from pipelines.dataflow.vectors import vectors_of
 from pipelines.embeddings.retrying import RefusedTextsError
 from pipelines.errors import GuardError
 from pipelines.graph import Graph
 from pipelines.progress import Progress
+from pipelines.quarantine import listed
 from pipelines.searching import live_graph
 from pipelines.settings import Settings
 
@@ -41,8 +42,9 @@ def verify(settings: Settings, repair: bool = False, vectors: int | None = None)
     All ids and columns are compared; vectors are made anew, past the cache, for about so many passages (500), others
     each time. Returns `sound`, `counts` (documents, passages, missing, extra, altered, held_back, vectors_checked,
     written, deleted), `examples` of ids, and how far each other generation is from the corpus.
-    Rows that may be of what cannot be read of the corpus are `held_back`, and not extra. Raises what an ingest raises
-    for a corpus that cannot be read, is empty, or lacks more documents than `guard.max_deleted_fraction` allows.
+    Rows that may be of what cannot be read of the corpus, and those of documents whose new versions the service
+    refused, are `held_back`, and not extra. Raises what an ingest raises for a corpus that cannot be read, is empty, or
+    lacks more documents than `guard.max_deleted_fraction` allows.
     """
     started = time.monotonic()
     graph, live = live_graph(settings)
@@ -96,6 +98,10 @@ class _Comparison:
         self._cache = opened_cache(settings, graph)
         self._stored = _sortable(stored)
         self._stored.sort()
+        # Passages that the store lacks, for the service refused them: so says the quarantine, or a repair finds out.
+        known = [] if repair else [entry["passage_id"] for entry in listed(settings) if entry["passage_id"]]
+        refused = _raw(pa.array(known, pa.string()))
+        self._refused = [refused[~np.isin(_sortable(refused), self._stored)]]
         self._expected: list[np.ndarray] = []
         self._share = vectors / max(1, len(stored))
         self._chance = np.random.default_rng()
@@ -104,7 +110,7 @@ class _Comparison:
 
     def add(self, passages: pa.Table) -> None:
         """Compare some passages of the corpus with their rows, and mend these."""
-        raw, _ = from_hex(passages["id"].combine_chunks(), ID_DIGITS)
+        raw = _raw(passages["id"].combine_chunks())
         self._expected.append(raw)
         self.passages += passages.num_rows
         there = np.isin(_sortable(raw), self._stored)
@@ -117,11 +123,16 @@ class _Comparison:
             self.written += self._rewritten(wrong, bool(altered.any()))
 
     def unexplained(self, corpus: Corpus) -> tuple[pa.Array, int]:
-        """Ids in the store that no passage of the corpus has, and of how many others nobody can tell."""
+        """Ids in the store that no passage of the corpus has, and how many others stay.
+
+        Of these nobody can tell whose they are, or the service refused the new version of their document.
+        """
         everything = np.concatenate([_sortable(raw) for raw in self._expected])
         extra = np.setdiff1d(self._stored, everything)
         raw = np.frombuffer(extra.tobytes(), np.uint8).reshape(-1, ID_DIGITS // 2)
-        withheld = corpus.withheld(Digests.read(raw))
+        documents, refused = Digests.read(raw), Digests.joined(Digests.read(each) for each in self._refused)
+        wanted = np.isin(_sortable(np.concatenate(self._refused)), everything)
+        withheld = corpus.withheld(documents) | np.isin(documents.identities(), refused.identities()[wanted])
         return to_hex(raw[~withheld]), int(withheld.sum())
 
     def digests(self) -> Digests:
@@ -142,7 +153,7 @@ class _Comparison:
             empty = pa.scalar("" if pa.types.is_string(found.type) else 0, found.type)
             same = pc.equal(pc.fill_null(found, empty), pc.fill_null(wanted, empty))  # U+0000 of Postgres aside
             differ |= ~same.to_numpy(zero_copy_only=False)
-        vectors = np.array(rows[VECTOR_COLUMN].to_pylist(), np.float32).reshape(passages.num_rows, -1)
+        vectors = vectors_of(rows)
         differ |= ~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1 - LEAST_COSINE)
         chosen = np.flatnonzero(self._chance.random(passages.num_rows) < self._share)
         if len(chosen):
@@ -156,6 +167,7 @@ class _Comparison:
         """The number of passages written; those that the service refuses stay missing."""
         vectors, there = self._vectors(passages, cached=not altered)
         sound = passages.filter(pa.array(there))
+        self._refused.append(_raw(passages["id"].filter(pa.array(~there)).combine_chunks()))
         written: int = self._graph.value(
             "rows_written", passages=sound, embeddings=vectors[there], collection=self._collection
         )
@@ -220,6 +232,11 @@ def _refuse_many(settings: Settings, extra: int, stored: int) -> None:
             f"the corpus explains {stored - extra} of the {stored} rows: guard.max_deleted_fraction allows "
             f"{settings.guard.max_deleted_fraction:.1%} to be deleted. Nothing was deleted. Is this its corpus?"
         )
+
+
+def _raw(ids: pa.Array) -> np.ndarray:
+    """Passage ids as `uint8 [n, 16]`."""
+    return from_hex(ids, ID_DIGITS)[0]
 
 
 def _sortable(ids: np.ndarray) -> np.ndarray:

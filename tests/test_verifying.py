@@ -55,8 +55,10 @@ def test_an_index_that_is_as_it_should_be_is_sound(settings: Settings) -> None:
         (lambda table: table.update(where="title = 'Number 7'", values={"vector": [0.0] * 256}), [0, 0, 1]),
         (lambda table: table.update(where="title = 'Number 8'", values={"vector": [1.0] + [0.0] * 255}), [0, 0, 1]),
         (lambda table: table.update(where="title = 'Number 9'", values={"id": "f" * 28 + "0001"}), [1, 1, 0]),
+        (lambda table: table.update(where="title = 'Number 9'", values_sql={"vector": "NULL"}), [0, 0, 1]),
+        (lambda table: table.delete("true"), [40, 0, 0]),
     ],
-    ids=["rows deleted", "a text", "a title", "a vector lost", "another vector", "a foreign row"],
+    ids=["rows gone", "a text", "a title", "a zero vector", "another vector", "a foreign row", "no vector", "all gone"],
 )
 def test_what_was_altered_is_found_and_mended(settings: Settings, change: Any, counts: list[int]) -> None:
     table = table_of(settings)

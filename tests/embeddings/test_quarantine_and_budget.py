@@ -12,9 +12,12 @@ from pipelines import ingesting, planning, quarantine, steps, terminal
 from pipelines.catalog import generations, shared_graph
 from pipelines.embeddings.retrying import DeniedServiceError
 from pipelines.errors import GuardError
+from pipelines.explaining import explain
 from pipelines.report import run_report
 from pipelines.runs import ingest
 from pipelines.settings import Settings
+from pipelines.verifying import verify
+from tests.runs import live, stored_rows
 from tests.wire.openai_server import OpenAIServer
 
 Changed = Callable[..., Settings]
@@ -54,6 +57,66 @@ def test_a_refused_text_is_left_out_and_tried_again_by_the_next_run(
     assert "of document 7 is in quarantine" in caplog.text
     assert (second["counts"]["unchanged"], second["counts"]["written"], second["counts"]["quarantined"]) == (39, 1, 0)
     assert {openai.embedded[f"Line {number} of the corpus."] for number in range(40)} == {1}  # nothing is paid twice
+
+
+def test_the_version_before_stays_until_the_service_takes_the_new_one(
+    openai: OpenAIServer, openai_settings: Changed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = openai_settings(**{"evaluation.max_questions": 0, "guard.max_quarantined_fraction": 0.1})
+    ingest(settings)
+    corpus = tmp_path / "corpus.jsonl"
+    lines = corpus.read_text().splitlines()[:-1]  # the last document leaves
+    lines[7] = lines[7].replace("Line 7", "News of 7")
+    lines[8] = lines[8].replace("Line 8", "News of 8")
+    corpus.write_text("\n".join(lines))
+    openai.refused.add("News of 7 of the corpus.")
+
+    def texts() -> dict[str, str]:
+        rows = stored_rows(settings, live(settings) or "")
+        return {row["document_id"]: row["text"][:6] for row in rows.values()}
+
+    for _ in range(2):  # and the next night again
+        report = ingest(settings)
+        assert (report["held_back"], report["counts"]["quarantined"], len(texts())) == (1, 1, 39)
+        assert (texts()["7"], texts()["8"]) == ("Line 7", "News o")
+        assert "1 rows of documents stay, whose new versions the embedding service refused" in caplog.text
+        assert explain(settings, "7")["state"] == "held"
+        for repair in (False, True):
+            checked = verify(settings, repair=repair)["counts"]
+            assert [checked[name] for name in ("missing", "extra", "held_back", "deleted")] == [1, 0, 1, 0]
+    openai.refused.clear()
+    report = ingest(settings)
+
+    assert (report["held_back"], report["counts"]["written"], report["counts"]["deleted"]) == (0, 1, 1)
+    assert (len(texts()), texts()["7"]) == (39, "News o")
+    assert verify(settings)["sound"]
+
+
+def test_of_a_version_that_is_not_whole_the_one_before_stays_beside_its_passages(
+    openai: OpenAIServer, openai_settings: Changed, tmp_path: Path
+) -> None:
+    changes = {"evaluation.max_questions": 0, "passages.max_tokens": 16, "guard.max_quarantined_fraction": 0.1}
+    settings, elsewhere = openai_settings(**changes), openai_settings(**changes, **{"store.lancedb.uri": "elsewhere"})
+    ingest(settings)
+    corpus, before = tmp_path / "corpus.jsonl", {*stored_rows(settings, live(settings) or "")}
+    sentences = " ".join(f"This is sentence number {number}." for number in range(9))
+    corpus.write_text(corpus.read_text().replace("Line 7 of the corpus.", sentences))
+    ingest(elsewhere)
+    rows = stored_rows(elsewhere, live(elsewhere) or "").values()
+    passages = [row["text"] for row in rows if row["document_id"] == "7"]
+    openai.refused.add(passages[-1])
+
+    report = ingest(openai_settings(**changes, **{"cache.path": "another"}))
+    during = {*stored_rows(settings, live(settings) or "")}
+    openai.refused.clear()
+    ingest(settings)
+
+    assert report["counts"]["quarantined"] == report["held_back"] == 1
+    assert during >= before
+    assert len(during - before) == len(passages) - 1 > 1
+    after = stored_rows(settings, live(settings) or "")
+    assert sum(row["document_id"] == "7" for row in after.values()) == len(passages)
+    assert len(before - {*after}) == 1
 
 
 def test_what_the_service_refuses_is_left_out_of_the_evaluation(
