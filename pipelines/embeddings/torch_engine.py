@@ -2,12 +2,15 @@
 
 import logging
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Encoding, Tokenizer
 
 from pipelines.embeddings.engine import token_batches, usable_cores
 from pipelines.errors import EmbeddingError, SettingsError
@@ -18,8 +21,12 @@ log = logging.getLogger(__name__)
 _BATCH_TOKENS = 4096
 # A GPU is fed by calls that keep it busy for longer than the next one takes to prepare.
 _GPU_BATCH_TOKENS = 65_536
-_TEXTS_AT_A_TIME = 1024
+# The model waits for the first texts' tokens only; more texts at a time are sorted with less padding.
+_FIRST_TEXTS, _TEXTS_AT_A_TIME = 1024, 2048
 _BATCHES_AHEAD = 4
+_PROBE = "A probe: 1 text."
+_PLAIN = {"input_ids", "token_type_ids", "attention_mask"}
+Tensors = dict[str, Any]
 
 
 class TorchEngine:
@@ -50,6 +57,7 @@ class TorchEngine:
         if self._on_gpu and precision == "bf16":
             self._model = self._model.bfloat16()
         self._batch_tokens = batch_tokens or (_GPU_BATCH_TOKENS if self._on_gpu else _BATCH_TOKENS)
+        self._plain = _plain_tokenizer(self._model.tokenizer, self._model.max_seq_length)
         self.device = f"{self._model.device}, torch {precision}"
         log.info("%s runs on %s", folder.name, self.device)
 
@@ -67,24 +75,68 @@ class TorchEngine:
             found = []
             for rows, tokens in batches:
                 order += rows
-                on_device = {name: each.to(self._model.device, non_blocking=True) for name, each in tokens.items()}
-                found.append(self._model(on_device)["sentence_embedding"].float())
+                found.append(self._model(self._features(tokens))["sentence_embedding"].float())
             if found:
                 vectors[order] = torch.nn.functional.normalize(torch.cat(found)).cpu().numpy()
         return vectors
 
-    def _batches(self, texts: list[str]) -> Iterator[tuple[list[int], dict[str, Any]]]:
+    def _batches(self, texts: list[str]) -> Iterator[tuple[list[int], Tensors]]:
         """The rows of each call, and their tokens, padded to the longest."""
-        tokenizer = self._model.tokenizer
-        for start in range(0, len(texts), _TEXTS_AT_A_TIME):
-            part = texts[start : start + _TEXTS_AT_A_TIME]
-            tokens = tokenizer(part, truncation=True, max_length=self._model.max_seq_length)
-            for rows in token_batches([len(ids) for ids in tokens["input_ids"]], self._batch_tokens):
-                chosen = {name: [values[row] for row in rows] for name, values in tokens.items()}
-                padded = tokenizer.pad(chosen, return_tensors="pt")
-                if self._on_gpu:
-                    padded = {name: each.pin_memory() for name, each in padded.items()}
-                yield [start + row for row in rows], dict(padded)
+        with made_ahead(self._parts(texts), most=1) as parts:  # most of it needs no interpreter: both work at once
+            for start, lengths, padded in parts:
+                for rows in token_batches(lengths, self._batch_tokens):
+                    tokens = padded(rows)
+                    if self._on_gpu:
+                        tokens = {name: each.pin_memory() for name, each in tokens.items()}
+                    yield [start + row for row in rows], tokens
+
+    def _parts(self, texts: list[str]) -> Iterator[tuple[int, list[int], Callable[[list[int]], Tensors]]]:
+        """Of some texts at a time the place of the first, the tokens' numbers, and what pads those of some rows."""
+        start = 0
+        while start < len(texts):
+            part = texts[start : start + (_TEXTS_AT_A_TIME if start else _FIRST_TEXTS)]
+            if self._plain:
+                encodings = self._plain.encode_batch_fast(part)
+                yield start, [len(text) for text in encodings], partial(self._padded, encodings)
+            else:
+                tokens = self._model.tokenizer(part, truncation=True, max_length=self._model.max_seq_length)
+                yield start, [len(ids) for ids in tokens["input_ids"]], partial(self._padded_slowly, tokens)
+            start += len(part)
+
+    def _padded(self, encodings: list[Encoding], rows: list[int]) -> Tensors:
+        lengths = np.array([len(encodings[row]) for row in rows], np.int32)
+        ids = np.full((len(rows), lengths.max()), self._model.tokenizer.pad_token_id or 0, np.int32)
+        for place, row in enumerate(rows):
+            ids[place, : lengths[place]] = encodings[row].ids
+        return {"input_ids": self._torch.from_numpy(ids), "lengths": self._torch.from_numpy(lengths)}
+
+    def _padded_slowly(self, tokens: Mapping[str, list[list[int]]], rows: list[int]) -> Tensors:
+        """As transformers does it, whatever the tokenizer: twenty times slower."""
+        chosen = {name: [values[row] for row in rows] for name, values in tokens.items()}
+        return dict(self._model.tokenizer.pad(chosen, return_tensors="pt"))
+
+    def _features(self, tokens: Tensors) -> Tensors:
+        """The tokens as the model takes them, where it runs."""
+        there = {name: each.to(self._model.device, non_blocking=True) for name, each in tokens.items()}
+        if "lengths" not in there:
+            return there
+        ids, lengths = there["input_ids"].long(), there["lengths"][:, None]
+        places = self._torch.arange(ids.shape[1], device=ids.device)
+        return {"input_ids": ids, "attention_mask": (places < lengths).long()}
+
+
+def _plain_tokenizer(tokenizer: Any, max_tokens: int | None) -> Tokenizer | None:
+    """The tokenizer below that of transformers, where tokens are nothing but ids; that takes a tenth of the time."""
+    if not getattr(tokenizer, "is_fast", False) or tokenizer.padding_side != "right":
+        return None
+    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    plain.no_padding()
+    plain.enable_truncation(
+        min(max_tokens or sys.maxsize, tokenizer.model_max_length), direction=tokenizer.truncation_side
+    )
+    known = tokenizer([_PROBE])
+    same = known["input_ids"] == [plain.encode(_PROBE).ids]
+    return plain if same and set(known) <= _PLAIN and not any(map(any, known.get("token_type_ids", []))) else None
 
 
 def _check(device: str) -> None:
