@@ -5,11 +5,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from pipelines.embeddings.bert import read_bert
 from pipelines.embeddings.engine import token_batches, usable_cores
-from pipelines.embeddings.model_files import max_tokens
+from pipelines.embeddings.model_tokens import ModelTokens
 from pipelines.embeddings.onnx_bert import encoder
 from pipelines.embeddings.onnx_runtime import onnxruntime
 from pipelines.errors import SettingsError
@@ -40,9 +39,7 @@ class OnnxEngine:
         self._threads = ThreadPoolExecutor(self._streams, "onnx")
         self._dimension = self._session.get_outputs()[0].shape[1]
         self._batch_tokens = batch_tokens or _BATCH_TOKENS
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens(folder))
+        self._model_tokens = ModelTokens(folder)
         self.device = "cpu, onnx fp32"
         log.info("%s runs on %s with %d streams", folder.name, self.device, self._streams)
 
@@ -55,8 +52,7 @@ class OnnxEngine:
         batches: list[Future[None]] = []
         for start in range(0, len(texts), _TEXTS_AT_A_TIME):
             # While the threads compute, the next texts become tokens.
-            encodings = self._tokenizer.encode_batch_fast(texts[start : start + _TEXTS_AT_A_TIME])
-            ids = [encoding.ids for encoding in encodings]
+            ids = self._model_tokens.ids(texts[start : start + _TEXTS_AT_A_TIME])
             into = vectors[start : start + len(ids)]
             batches += [
                 self._threads.submit(self._run, [ids[row] for row in rows], rows, into)

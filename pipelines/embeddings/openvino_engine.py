@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from pipelines.embeddings.bert import read_bert
 from pipelines.embeddings.engine import token_batches, usable_cores
-from pipelines.embeddings.model_files import max_tokens
+from pipelines.embeddings.model_tokens import ModelTokens
 from pipelines.embeddings.openvino_bert import encoder
 from pipelines.embeddings.openvino_runtime import openvino
 from pipelines.errors import SettingsError
@@ -53,9 +52,7 @@ class OpenVINOEngine:
         self._dimension = int(compiled.output(0).partial_shape[1].get_length())
         self._batch_tokens = batch_tokens or _BATCH_TOKENS
         self._positions = bert.positions
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens(folder))
+        self._model_tokens = ModelTokens(folder)
         self.device = f"cpu, openvino {self._precision}"
         log.info("%s runs on %s with %d streams", folder.name, self.device, self._streams)
 
@@ -75,8 +72,7 @@ class OpenVINOEngine:
     def _tokens(self, texts: list[str]) -> Iterator[tuple[int, list[list[int]]]]:
         """The tokens of so many texts at a time, and the place of the first."""
         for start in range(0, len(texts), _TEXTS_AT_A_TIME):
-            encodings = self._tokenizer.encode_batch_fast(texts[start : start + _TEXTS_AT_A_TIME])
-            yield start, [encoding.ids for encoding in encodings]
+            yield start, self._model_tokens.ids(texts[start : start + _TEXTS_AT_A_TIME])
 
     def _start(self, ids: list[list[int]], vectors: np.ndarray) -> None:
         lengths = [len(text) for text in ids]

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from pipelines.embedding_settings import SentenceTransformersSettings
 from pipelines.embeddings import model_files
 from pipelines.embeddings.engine import Engine, load_engine
+from pipelines.embeddings.model_tokens import model_tokenizer, uncut
 from pipelines.errors import EmbeddingError
 
 # Models that a package carries: hub id -> (distribution, module, folder in it).
@@ -54,16 +55,11 @@ def vector_space(embedding_settings: SentenceTransformersSettings, model_folder:
 
 def tokenizer(model_folder: Path) -> Tokenizer:
     """The model's own tokenizer, which neither cuts nor pads."""
-    path = model_folder / "tokenizer.json"
-    if path.is_file():
-        own = Tokenizer.from_file(str(path))
-    else:
-        from transformers import AutoTokenizer  # slow to import: only for models without a tokenizer.json
+    if (model_folder / "tokenizer.json").is_file():
+        return model_tokenizer(model_folder)
+    from transformers import AutoTokenizer  # slow to import: only for models without a tokenizer.json
 
-        own = AutoTokenizer.from_pretrained(str(model_folder)).backend_tokenizer
-    own.no_truncation()
-    own.no_padding()
-    return own
+    return uncut(AutoTokenizer.from_pretrained(str(model_folder)).backend_tokenizer)
 
 
 def model_max_tokens(embedding_settings: SentenceTransformersSettings, model_folder: Path, tokenizer: Tokenizer) -> int:

