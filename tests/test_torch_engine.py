@@ -47,6 +47,43 @@ def test_on_a_gpu_vectors_are_those_of_the_cpu(precision: str, least: float, bat
     assert np.einsum("nd,nd->n", vectors, expected).min() >= least
 
 
+def test_a_call_that_memory_does_not_hold_is_divided(caplog: pytest.LogCaptureFixture) -> None:
+    import torch
+
+    texts = [f"{number} birds on the river" for number in range(40)]
+    expected = TorchEngine(BUNDLED, "cpu", "fp32").encode(texts)
+    engine, calls = TorchEngine(BUNDLED, "cpu", "fp32"), list[int]()
+
+    def full(_module: object, given: tuple) -> None:
+        calls.append(len(given[0]["input_ids"]))
+        if calls[-1] > 12:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    engine._model[0].register_forward_pre_hook(full)
+
+    assert np.abs(engine.encode(texts) - expected).max() < 1e-5
+    assert calls == [40, 20, 10, 10, 20, 10, 10]
+    assert "has no memory for" in caplog.text
+    engine.encode(texts)
+    assert max(calls[7:]) <= 12  # it was learnt
+
+
+def test_a_text_that_memory_does_not_hold_ends_with_advice() -> None:
+    import torch
+
+    engine = TorchEngine(BUNDLED, "cpu", "fp32")
+
+    def full(*_arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore of it.")
+
+    engine._model[0].register_forward_pre_hook(full)
+
+    with pytest.raises(
+        EmbeddingError, match=r"no memory left for one text of \d+ tokens: CUDA out of memory.* Free some"
+    ):
+        engine.encode(["a river", "stone"])
+
+
 @needs_gpu
 def test_auto_takes_the_gpu() -> None:
     assert load_engine(SentenceTransformersSettings(), BUNDLED).device == "cuda:0, torch bf16"

@@ -75,10 +75,32 @@ class TorchEngine:
             found = []
             for rows, tokens in batches:
                 order += rows
-                found.append(self._model(self._features(tokens))["sentence_embedding"].float())
+                found.append(self._computed(tokens))
             if found:
                 vectors[order] = torch.nn.functional.normalize(torch.cat(found)).cpu().numpy()
         return vectors
+
+    def _computed(self, tokens: Tensors) -> Any:
+        """The vectors of a call, which is divided where the device's memory does not hold it."""
+        try:
+            return self._model(self._features(tokens))["sentence_embedding"].float()
+        except self._torch.OutOfMemoryError as error:
+            texts, width = tokens["input_ids"].shape
+            if texts == 1:
+                said = str(error).partition("\n")[0]
+                raise EmbeddingError(
+                    f"{self._model.device} has no memory left for one text of {width} tokens: {said} "
+                    "Free some of it, set embedding.sentence_transformers.device to cpu, or lower passages.max_tokens"
+                ) from error
+        # No exception keeps what was computed so far any more.
+        self._batch_tokens = min(self._batch_tokens, max(1, texts * width // 2))
+        log.warning(
+            "%s has no memory for %d tokens a call: %d it is", self._model.device, texts * width, self._batch_tokens
+        )
+        if self._on_gpu:
+            self._torch.cuda.empty_cache()
+        halves = slice(0, texts // 2), slice(texts // 2, None)
+        return self._torch.cat([self._computed({name: each[half] for name, each in tokens.items()}) for half in halves])
 
     def _batches(self, texts: list[str]) -> Iterator[tuple[list[int], Tensors]]:
         """The rows of each call, and their tokens, padded to the longest."""
