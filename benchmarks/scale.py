@@ -52,7 +52,7 @@ def unit_vectors(count):
 """
 _FILL = """
 generation = f"{settings.collection}_{fingerprint(vector_space(settings))[:8]}"
-create_generation(graph, settings, generation, vector_space(settings), None)
+create_generation(graph, settings, generation, vector_space(settings), None, "filled")
 collection = graph.value("collection", generation=generation)
 
 def passages():

@@ -49,7 +49,7 @@ def record_promotion(settings: Settings, report: dict[str, Any]) -> None:
     if report["live"] != report["generation"]:
         return
     uri = lineage.collection_uri(settings.store.name, report["collection"])
-    asset = Asset(uri=uri, extra={"generation": report["generation"], "rows": report["counts"]["passages"]})
+    asset = Asset(uri=uri, extra={"generation": report["generation"], "rows": report["rows"]})
 
     def datasets() -> tuple[list[Any], list[Any]]:
         from airflow.providers.common.compat.openlineage.utils.utils import translate_airflow_asset

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
+from airflow.providers.standard.exceptions import HITLRejectException
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import (
     DAG,
@@ -72,6 +73,17 @@ class Approval(ApprovalOperator):
     def execute(self, context: Any) -> Any:
         settings = Settings.model_validate_json(context["ti"].xcom_pull(task_ids="resolve"))
         return super().execute(context) if settings.gate.approval else None
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
+        """The answer. What was changed in place is live already: a person who rejects it has it taken back."""
+        try:
+            return super().execute_complete(context, event)
+        except HITLRejectException as rejection:
+            from pipelines import outcomes, steps
+
+            pull = context["ti"].xcom_pull
+            settings, plan = pull(task_ids="resolve"), outcomes.Plan(**pull(task_ids="plan", key="plan"))
+            raise HITLRejectException(f"{rejection}: {steps.withdraw(prepared(settings), plan)}") from None
 
 
 resumable_task = partial(task_decorator_factory, decorated_operator_class=ResumableTask)
@@ -227,7 +239,7 @@ def _tell_of_changes(report: dict[str, Any], context: Any, alias: AssetAlias) ->
     store = Settings.model_validate_json(context["ti"].xcom_pull(task_ids="resolve")).store.name
     index = Asset(name=f"{report['collection']} in {store}", uri=collection_uri(store, report["collection"]))
     facts = {name: report[name] for name in ("run_id", "generation", "metrics", "vector_space", "cost")}
-    context["outlet_events"][alias].add(index, extra=facts | {"rows": counts["passages"]})
+    context["outlet_events"][alias].add(index, extra=facts | {"rows": report["rows"]})
 
 
 def _budget_alert(facts: dict[str, Any]) -> None:

@@ -96,7 +96,7 @@ def verify(
     assignments: Assignments = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the live generation with the corpus, row by row. Fails when they differ and are not repaired."""
+    """Compare the live generation with the corpus, row by row. Fails when they differ and could not be repaired."""
     with _refusals():
         resolved = _resolved(assignments)
         from pipelines import terminal, verifying
@@ -104,7 +104,7 @@ def verify(
         with terminal.shown_progress():
             report = verifying.verify(resolved.settings, repair, vectors)
         _print(report, as_json, terminal.show_verification)
-    if not report["sound"] and not repair:
+    if not report["sound"] and (report["counts"]["left"] or not repair):
         raise typer.Exit(1)
 
 

@@ -35,8 +35,8 @@ def affordable_cost(settings: Settings, tokens: int) -> float | None:
     budget = settings.budget
     if budget.max_tokens is not None and tokens > budget.max_tokens:
         raise GuardError(
-            f"{tokens:,} tokens are to be embedded, budget.max_tokens allows {budget.max_tokens:,}: nothing was sent. "
-            "Raise it, or ingest less (source.limit)"
+            f"{tokens:,} tokens are to be embedded, budget.max_tokens allows {budget.max_tokens:,}: they were not "
+            "sent. Raise it for this run"
         )
     if budget.max_cost_usd is not None and cost is None and tokens:
         raise GuardError(
@@ -45,7 +45,7 @@ def affordable_cost(settings: Settings, tokens: int) -> float | None:
     if budget.max_cost_usd is not None and cost is not None and cost > budget.max_cost_usd:
         raise GuardError(
             f"{tokens:,} tokens would cost {cost:.4f} USD, budget.max_cost_usd allows {budget.max_cost_usd:.4f}: "
-            "nothing was sent. Raise it, or ingest less (source.limit)"
+            "they were not sent. Raise it for this run"
         )
     return cost
 

@@ -7,9 +7,10 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from pipelines.errors import StaleLiveError, StoreError
+from pipelines.errors import GuardError, StaleLiveError, StoreError
 from pipelines.graph import Graph
 from pipelines.memory import bound_heap
+from pipelines.outcomes import Plan
 from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,25 @@ def read_catalog(graph: Graph) -> tuple[dict[str, dict[str, Any]], str | None]:
     return found["generations"], pointer and pointer["generation"]
 
 
+def planned_generation(graph: Graph, plan: Plan) -> dict[str, Any]:
+    """The description of a plan's generation, for the steps that carry the plan out.
+
+    Raises GuardError when another run has planned for it since: this plan is of what the generation held before.
+    """
+    existing, _ = read_catalog(graph)
+    if plan.generation not in existing:
+        raise StoreError(
+            f"{plan.generation!r} is there no more: it was dropped since it was planned for. Trigger a new run"
+        )
+    about = existing[plan.generation]
+    if about.get("planned_by", plan.run_id) != plan.run_id:
+        raise GuardError(
+            f"run {about['planned_by']!r} has planned for {plan.generation!r} since run {plan.run_id!r} did: what this "
+            "one would do is out of date, and nothing was done. Trigger a new run"
+        )
+    return about
+
+
 def opened(graph: Graph, generation: str, about: dict[str, Any] | None = None) -> Any:
     """A generation that exists. Where it may be of another vector space than today's, `about` describes it."""
     space = {}
@@ -83,7 +103,7 @@ def generations(settings: Settings) -> list[dict[str, Any]]:
 
 
 def create_generation(
-    graph: Graph, settings: Settings, generation: str, space: dict[str, str], probes: str | None
+    graph: Graph, settings: Settings, generation: str, space: dict[str, str], probes: str | None, run_id: str
 ) -> None:
     graph.value("collection", generation=generation)
     service = settings.embedding.service
@@ -91,6 +111,7 @@ def create_generation(
         graph,
         generation,
         created_at=now(),
+        planned_by=run_id,
         vector_space=space,
         dimension=graph.value("dimension"),
         probes=probes,
@@ -123,18 +144,22 @@ def promote_generation(settings: Settings, generation: str) -> Promotion:
         )
     if generation == live:
         return Promotion(live, None, False, "it is live already", [], 0.0)
-    lead_on(graph, live, generation)
-    pointer = graph.value("promoted", generation=generation, expected_live=live)
+    pointer = move_live(graph, live, generation)
     describe(graph, generation, rolled_back_at=None)
     return Promotion(generation, pointer["previous"], True, None, [], 0.0)
 
 
-def lead_on(graph: Graph, live: str | None, generation: str) -> None:
-    """Note, before the generation is promoted, what a rollback of it is to return to."""
+def move_live(graph: Graph, live: str | None, generation: str) -> dict[str, Any]:
+    """The live pointer, moved from one generation to another, with a note of what a rollback is to return to.
+
+    Raises StaleLiveError when `live` is not what is live.
+    """
+    describe(graph, generation, predecessor=live)
+    pointer: dict[str, Any] = graph.value("promoted", generation=generation, expected_live=live)
     existing, _ = read_catalog(graph)
     if existing.get(live or "", {}).get("rolled_back_at"):  # by a rollback that was killed before it moved anything
         describe(graph, live, rolled_back_at=None)
-    describe(graph, generation, predecessor=live)
+    return pointer
 
 
 def live_pointer(settings: Settings) -> dict[str, str | None]:

@@ -161,15 +161,18 @@ class Corpus:
         return ids.filter(pc.invert(pc.is_in(ids, pa.array(self._rewritten, pa.string()))))
 
     def vanished_fraction(self) -> float:
-        """The share of the stored documents of which the corpus holds no version any more, withheld ones aside."""
+        """The share of the stored documents of which the corpus holds no version any more.
+
+        As many are left aside as may be what cannot be read: a broken row stands for one document, not for all.
+        """
         stored = self._stored.digests.identities()
         if not len(stored):
             return 0.0
         new = np.unique(self._new.everything().identities())
-        present = self.seen | self.withheld(self._stored.digests)
-        present[np.isin(stored, new, assume_unique=False)] = True
+        present = self.seen | np.isin(stored, new) | self.unread.is_known_to_be(stored)
         (starts,) = np.nonzero(np.diff(stored, prepend=~stored[:1]))
-        return 1 - float(np.logical_or.reduceat(present, starts).mean())
+        missing = int((~np.logical_or.reduceat(present, starts)).sum())
+        return max(0, missing - self.unread.most_others(len(starts))) / len(starts)
 
     def _changed(self, rows: pa.RecordBatch) -> pa.Table:
         """The changed documents of a batch."""

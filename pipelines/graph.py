@@ -102,6 +102,7 @@ def inputs(settings: Settings) -> dict[str, Any]:
         "overlap_tokens": settings.passages.overlap_tokens,
         "metadata_columns": settings.source.columns.metadata,
         "filter": {},
+        "kept_version": None,
     }
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipelines import quarantine, staging
 from pipelines.budget import Alert, Spending, by_endpoint, model_counters
 from pipelines.cache import EmbeddingCache, cached_vectors, opened_cache
-from pipelines.catalog import shared_graph
+from pipelines.catalog import planned_generation, shared_graph
 from pipelines.embeddings import openai_batch
 from pipelines.embeddings.openai_batched import Batched
 from pipelines.embeddings.retrying import RefusedTextsError
@@ -49,6 +49,7 @@ def ingest_shard(
     """
     started = time.monotonic()
     graph = shared_graph(settings)
+    planned_generation(graph, plan)
     collection = graph.value("collection", generation=plan.generation)
     cache = opened_cache(settings, graph)
     stage = f"ingest {shard.number + 1}/{len(plan.shards)}" if len(plan.shards) > 1 else "ingest"

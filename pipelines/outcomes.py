@@ -18,7 +18,8 @@ class Plan:
     live: str | None
     """The generation that was live when the plan was made."""
     version: int | None
-    """What the generation held then, as a version to return to; None where the store keeps none."""
+    """What the generation held when the gate let it pass last, as a version to return to; None where the store keeps
+    none."""
     folder: str
     shards: list[Shard]
     documents: int
@@ -95,7 +96,7 @@ class Finished:
     index: str
     seconds: float
     held_back: int = 0
-    """Rows that were to be deleted, and stay: the service refused some of their documents' new versions."""
+    """Rows that were to be deleted, and stay, for the service refused their documents' new versions."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Evaluation:
     unsound: list[str]
     """What is wrong with the rows that were read back."""
     questions: int
+    """Those that could be asked."""
     asked: str
     """`questions` of the corpus, or `probes` made of its passages when it has none."""
     reused: bool

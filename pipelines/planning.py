@@ -31,6 +31,7 @@ from pipelines.outcomes import Plan
 from pipelines.quarantine import Findings
 from pipelines.questions import questions_digest
 from pipelines.settings import Settings
+from pipelines.sources.rows import Unreadable
 from pipelines.staging import Shard, ShardWriter
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class _Target:
     live: str | None
     stored: StoredDocuments
     version: int | None
-    """What the generation is at; None while there is none, or where the store keeps no versions."""
+    """What the generation was at when the gate let it pass last; None while there is none, or where the store keeps no
+    versions."""
 
     @property
     def about(self) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
         if writer and (staged.billed_tokens or is_remote(settings)):
             probes = checked_model(settings, graph, target.about)
         expired = _expired(graph, corpus, target.stored)
-        shards = _laid_out(settings, graph, target, corpus, expired, probes, folder, writer) if writer else []
+        shards = _laid_out(settings, graph, target, corpus, expired, probes, folder, writer, run_id) if writer else []
     except BaseException:
         if writer:
             staging.remove(folder)
@@ -155,6 +157,8 @@ def _target(settings: Settings, graph: Graph) -> _Target:
     generation = f"{settings.collection}_{fingerprint(space)[:8]}"
     existing, live = read_catalog(graph)
     ids, version = _held(graph, generation if generation in existing else None)
+    # A run that changed the generation and was not let pass, or died before that, has left what to return to.
+    version = existing.get(generation, {}).get("base_version", version)
     return _Target(generation, space, existing, live, graph.value("stored_documents", stored_ids=ids), version)
 
 
@@ -181,7 +185,9 @@ def _compared(
     found = Findings(settings, run_id, "rows")
     corpus = Corpus(settings, graph, stored, found)
     staged = staged_passages(settings, graph, corpus, writer)
-    if repeated := corpus.repeated_documents():  # all over again, without them
+    repeated: list[Unreadable] = []
+    while more := corpus.repeated_documents():  # all over again, without them; under a limit it meets others then
+        repeated += more
         found.clear()
         corpus = Corpus(settings, graph, stored, found, repeated)
         writer = writer and writer.restarted()
@@ -216,17 +222,21 @@ def _laid_out(
     probes: str | None,
     folder: str,
     writer: ShardWriter,
+    run_id: str,
 ) -> list[Shard]:
     """The shards, after all of the plan is in staging and the generation is there."""
     shards = writer.close()
     staging.write_table(f"{folder}/expired.parquet", pa.table({"id": expired}))
     staging.write_table(f"{folder}/questions.parquet", corpus.asked()[1])
     if "created_at" not in target.about:
-        create_generation(graph, settings, target.generation, target.space, probes)
-    elif shards or len(expired):
+        create_generation(graph, settings, target.generation, target.space, probes, run_id)
+        return shards
+    changed: dict[str, Any] = {}
+    if shards or len(expired):
         # From here on neither index nor figures are those of the rows, until they are made anew.
-        remembered = target.about.get("probes", probes)
-        describe(graph, target.generation, index=None, questions_digest=None, probes=remembered)
+        changed = {"index": None, "questions_digest": None, "probes": target.about.get("probes", probes)}
+        changed |= {"base_version": target.version}
+    describe(graph, target.generation, planned_by=run_id, **changed)
     return shards
 
 

@@ -17,11 +17,11 @@ def run_report(
     text, documents with several versions, and passages that the service refused);
     unchanged + embedded + cached + refused = passages. `held_back` rows are not in the corpus, and stay: some of it
     cannot be read (these are among the unchanged ones), or the service refused their documents' new versions. The next
-    run that can read, or embed, it all deletes what has left the corpus. `seconds` are per stage; those of
-    `ingest` are summed over shards. `metrics` are null for a corpus without questions. `cost` is in US dollars,
-    by the tokens whose vectors were not cached; null when the price of the model is not known. That is the estimate
-    of the plan; `tokens_billed` and `cost_billed` are what a remote service says it billed for the passages (questions
-    are not among them), and `endpoints` is host -> requests `answered` and `failed`.
+    run that can read, or embed, it all deletes what has left the corpus. `rows` are those of the generation in the
+    end. `seconds` are per stage; those of `ingest` are summed over shards. `metrics` are null for a corpus without
+    questions. `cost` is in US dollars, by the tokens whose vectors were not cached; null when the price of the model is
+    not known. That is the estimate of the plan; `tokens_billed` and `cost_billed` are what a remote service says it
+    billed for the passages (questions are not among them), and `endpoints` is host -> requests `answered` and `failed`.
     """
     seconds = {
         "plan": plan.seconds,
@@ -39,6 +39,7 @@ def run_report(
         "promoted": promotion.promoted,
         "held": promotion.held,
         "held_back": plan.held_back + finished.held_back,
+        "rows": finished.rows,
         "collected": promotion.collected,
         "counts": {
             "documents": plan.documents,

@@ -1,6 +1,7 @@
 """Searching: questions to the live generation, and how well it answers the corpus's own."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ def search(
     shared_graph(settings).begin_model()  # it loads while the catalog is read: nearly always it is the live one's
     graph, generation = live_graph(settings)
     vectors, _ = cached_vectors(graph, None, "query_vectors", [question])
-    found = _matches(graph, generation, vectors, top_k, filter or {})
+    collection = opened(graph, generation)
+    found = graph.value("matches", collection=collection, query_vectors=vectors, top_k=top_k, filter=filter or {})
     return [
         {"rank": row["rank"], "passage_id": row["id"]}
         | {name: row[name] for name in ("document_id", "title", "text", "score")}
@@ -53,41 +55,40 @@ def measure(settings: Settings) -> dict[str, Any]:
     for _ in corpus.changes():
         pass
     asked, questions = corpus.asked()
+    asking = Asking.of(graph, questions)
     return {
         "collection": settings.collection,
         "generation": generation,
-        "questions": questions.num_rows,
+        "questions": asking.questions.num_rows,
         "asked": asked,
-        "metrics": measured(graph, generation, questions),
+        "metrics": asking.measured(opened(graph, generation)),
     }
 
 
-def measured(
-    graph: Graph, generation: str, questions: pa.Table, cache: EmbeddingCache | None = None
-) -> dict[str, float]:
-    """The metrics of a generation on these questions, less those that the service refuses; empty without any."""
-    if not questions.num_rows:
-        log.info("evaluation.max_questions is 0: %s is not measured", generation)
-        return {}
-    asked = questions["question"].to_pylist()
-    progress = Progress("evaluate", len(asked), "questions")
-    vectors, answerable = [], np.ones(len(asked), bool)
-    for start in range(0, len(asked), QUESTIONS_PER_CALL):
-        texts = asked[start : start + QUESTIONS_PER_CALL]
-        try:
-            vectors.append(cached_vectors(graph, cache, "query_vectors", texts)[0])
-        except RefusedTextsError as refusal:
-            log.warning("%d questions are left out of the evaluation: %s", len(refusal.reasons), refusal)
-            vectors.append(refusal.embeddings)
-            answerable[[start + row for row in refusal.reasons]] = False
-        progress.add(len(texts))
-    found = _matches(graph, generation, np.concatenate(vectors)[answerable], PASSAGES_SEARCHED, {})
-    return graph.value("metrics", questions=questions.filter(pa.array(answerable)), matches=found)
+@dataclass(frozen=True)
+class Asking:
+    """Questions with their vectors, to be asked of generations of one vector space."""
 
+    graph: Graph
+    questions: pa.Table
+    """Without those that the service refuses."""
+    vectors: np.ndarray
+    """`float32 [questions, dimension]`."""
 
-def _matches(graph: Graph, generation: str, vectors: np.ndarray, top_k: int, filter: dict[str, str]) -> pa.Table:
-    collection = opened(graph, generation)
-    return graph.value("matches", collection=collection, query_vectors=vectors, top_k=top_k, filter=filter)
+    @classmethod
+    def of(cls, graph: Graph, questions: pa.Table, cache: EmbeddingCache | None = None) -> "Asking":
+        """Embed the questions, those aside whose vectors the cache has."""
+        vectors, answerable = _question_vectors(graph, questions["question"].to_pylist(), cache)
+        return cls(graph, questions.filter(pa.array(answerable)), vectors[answerable])
+
+    def measured(self, collection: Any) -> dict[str, float]:
+        """The metrics of a generation; empty without questions."""
+        if not self.questions.num_rows:
+            return {}
+        found = self.graph.value(
+            "matches", collection=collection, query_vectors=self.vectors, top_k=PASSAGES_SEARCHED, filter={}
+        )
+        return self.graph.value("metrics", questions=self.questions, matches=found)
 
 
 def live_graph(settings: Settings) -> tuple[Graph, str]:
@@ -115,3 +116,22 @@ def live_graph(settings: Settings) -> tuple[Graph, str]:
         raise StoreError(
             f"{live} was made with settings that this version does not know ({error}): ingest again"
         ) from error
+
+
+def _question_vectors(graph: Graph, asked: list[str], cache: EmbeddingCache | None) -> tuple[np.ndarray, np.ndarray]:
+    """`float32 [questions, dimension]`, and which of the questions the service did not refuse."""
+    if not asked:
+        log.info("evaluation.max_questions is 0: nothing is measured")
+        return np.empty((0, 0), np.float32), np.empty(0, bool)
+    progress = Progress("evaluate", len(asked), "questions")
+    vectors, answerable = [], np.ones(len(asked), bool)
+    for start in range(0, len(asked), QUESTIONS_PER_CALL):
+        texts = asked[start : start + QUESTIONS_PER_CALL]
+        try:
+            vectors.append(cached_vectors(graph, cache, "query_vectors", texts)[0])
+        except RefusedTextsError as refusal:
+            log.warning("%d questions are left out of the evaluation: %s", len(refusal.reasons), refusal)
+            vectors.append(refusal.embeddings)
+            answerable[[start + row for row in refusal.reasons]] = False
+        progress.add(len(texts))
+    return np.concatenate(vectors), answerable

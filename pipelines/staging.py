@@ -14,6 +14,7 @@ import pyarrow.parquet
 from pipelines.errors import StoreError
 
 ROWS_PER_GROUP = 4_096
+_SHARD = "shard-"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ShardWriter:
         """Take passages; a shard that is full is there for its readers."""
         while passages.num_rows:
             if self._file is None:
-                path = f"{self._folder}/shard-{len(self._shards):05d}.parquet"
+                path = f"{self._folder}/{_SHARD}{len(self._shards):05d}.parquet"
                 self._file = _ShardFile(path, len(self._shards), passages.schema)
             room = self._limit - self._file.passages
             self._file.add(passages.slice(0, room))
@@ -129,6 +130,13 @@ def write_table(path: str, table: pa.Table) -> str:
     with _reported(path):
         pyarrow.parquet.write_table(table, staged.file, compression="zstd")
     return staged.close()
+
+
+def planned_ids(folder: str) -> pa.Array:
+    """The ids of the passages in a run's shards."""
+    shards = [f"{folder}/{name}" for name in names(folder) if name.startswith(_SHARD)]
+    columns = [read_table(path, ["id"])["id"].combine_chunks() for path in shards]
+    return pa.concat_arrays([pa.array([], pa.string()), *columns])
 
 
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:

@@ -18,29 +18,33 @@ from pipelines.catalog import (
     Promotion,
     collect_generations,
     describe,
-    lead_on,
+    move_live,
     now,
+    opened,
+    planned_generation,
     read_catalog,
     shared_graph,
 )
 from pipelines.dataflow.changes import ID_DIGITS
-from pipelines.dataflow.digests import Digests, from_hex
+from pipelines.dataflow.digests import Digests, as_keys, from_hex
 from pipelines.errors import GuardError, StoreError
-from pipelines.gate import live_metrics, pass_gate, unsound_rows
+from pipelines.gate import figures_before, pass_gate, taken_back, unsound_rows
 from pipelines.graph import Graph
 from pipelines.outcomes import Evaluation, Finished, Plan
-from pipelines.searching import measured
+from pipelines.searching import Asking
 from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
+
+_NO_IDS = pa.array([], pa.string())
 
 
 def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
     """Delete what left the corpus, build the index, and see that every row is there.
 
     `quarantined`: passages that the embedding service refused; the version before of their documents stays. Raises
-    GuardError, with nothing deleted, when they are too many, and StoreError when the generation does not hold exactly
-    the plan's other passages.
+    GuardError, with nothing deleted, when they are too many, or when a new generation would lack documents of the live
+    one for them, and StoreError when the generation does not hold exactly the plan's other passages.
     """
     started = time.monotonic()
     allowed = settings.guard.max_quarantined_fraction
@@ -51,27 +55,30 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
             "promoted"
         )
     graph = shared_graph(settings)
+    about = planned_generation(graph, plan)
     collection = graph.value("collection", generation=plan.generation)
-    deleted, held_back, index = 0, 0, read_catalog(graph)[0][plan.generation].get("index")
-    if plan.deleted:
-        expired = staging.read_table(f"{plan.folder}/expired.parquet")["id"].combine_chunks()
-        kept = _versions_before(graph, plan, collection, expired) if quarantined else np.zeros(len(expired), bool)
-        held_back = int(kept.sum())
-        deleted = graph.value("rows_deleted", collection=collection, expired_ids=expired.filter(pa.array(~kept)))
-    rows, wanted = graph.value("row_count", collection=collection), plan.passages - quarantined + held_back
+    expired = staging.read_table(f"{plan.folder}/expired.parquet")["id"].combine_chunks() if plan.deleted else _NO_IDS
+    unwritten = _unwritten(graph, plan, collection, quarantined) if quarantined else Digests.joined([])
+    # The rows of a document whose new version is not whole are what readers have.
+    held_back = np.isin(_documents(expired).identities(), unwritten.identities())
+    if len(expired):
+        graph.value("rows_deleted", collection=collection, expired_ids=expired.filter(pa.array(~held_back)))
+    rows, wanted = graph.value("row_count", collection=collection), plan.passages - len(unwritten) + held_back.sum()
     if rows != wanted:
         raise StoreError(
             f"generation {plan.generation!r} holds {rows} rows, the plan wants {wanted}: "
             "it was not promoted. Ingest again: what is missing is written, what is too much deleted"
         )
+    index = about.get("index")
     if plan.to_embed or plan.deleted or not index:
-        index = graph.value("index_built", collection=collection)
+        index = graph.value("index_built", collection=collection, kept_version=about.get("base_version"))
     describe(graph, plan.generation, rows=rows, documents=plan.documents, index=index)
     quarantine.settle(settings, plan.run_id)
-    if held_back:
-        log.warning("%d rows of documents stay, whose new versions the embedding service refused", held_back)
+    deleted, stay = len(expired) - int(held_back.sum()), int(held_back.sum())
+    if stay:
+        log.warning("%d rows of documents stay, whose new versions the embedding service refused", stay)
     log.info("%s holds %d rows, as planned; %d deleted; index: %s", plan.generation, rows, deleted, index)
-    return Finished(rows, deleted, index, time.monotonic() - started, held_back)
+    return Finished(rows, deleted, index, time.monotonic() - started, stay)
 
 
 def evaluate(settings: Settings, plan: Plan) -> Evaluation:
@@ -81,36 +88,41 @@ def evaluate(settings: Settings, plan: Plan) -> Evaluation:
     """
     started = time.monotonic()
     graph = shared_graph(settings)
-    existing, _ = read_catalog(graph)
-    recorded = existing[plan.generation]
+    recorded = planned_generation(graph, plan)
     unchanged = not plan.to_embed and not plan.deleted
-    if unchanged and recorded.get("questions_digest") == plan.questions_digest:
+    reused = unchanged and recorded.get("questions_digest") == plan.questions_digest
+    if reused and plan.generation == plan.live:
         log.info("nothing changed since %s was evaluated: its figures stand", plan.generation)
-        return Evaluation(recorded["metrics"], {}, [], plan.questions, plan.asked, True, time.monotonic() - started)
+        asked = recorded.get("questions", plan.questions)
+        return Evaluation(recorded["metrics"], {}, [], asked, plan.asked, True, time.monotonic() - started)
     questions = staging.read_table(f"{plan.folder}/questions.parquet")
-    metrics = measured(graph, plan.generation, questions, opened_cache(settings, graph, "query"))
-    before = live_metrics(settings, plan, questions, existing.get(plan.live or "", {}))
+    asking = Asking.of(graph, questions, opened_cache(settings, graph, "query"))
+    metrics = recorded["metrics"] if reused else asking.measured(opened(graph, plan.generation))
+    before = figures_before(settings, plan, asking, questions)
     unsound = unsound_rows(graph, plan)
-    return Evaluation(metrics, before, unsound, plan.questions, plan.asked, False, time.monotonic() - started)
+    asked = asking.questions.num_rows
+    return Evaluation(metrics, before, unsound, asked, plan.asked, reused, time.monotonic() - started)
 
 
 def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion:
     """Make the generation live if it is good enough, record its figures, and drop generations beyond retention.
 
-    Raises GateError when recall@10 is too low, StaleLiveError when another run moved the pointer.
+    Raises GateError when recall@10 is too low, StaleLiveError when another run moved the pointer, GuardError when
+    another run has planned for the generation since.
     """
     started = time.monotonic()
     graph = shared_graph(settings)
-    existing, _ = read_catalog(graph)
+    rolled_back = planned_generation(graph, plan).get("rolled_back_at")
     staging.remove(plan.folder)
     pass_gate(settings, graph, plan, evaluation)
-    rolled_back = existing[plan.generation].get("rolled_back_at")
     describe(
         graph,
         plan.generation,
         metrics=evaluation.metrics,
         questions=evaluation.questions,
         questions_digest=plan.questions_digest,
+        measured_digest=plan.questions_digest,
+        base_version=None,
         updated_at=now(),
     )
     held = None
@@ -119,8 +131,7 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
             held = f"{plan.generation} was rolled back at {rolled_back}: `promote {plan.generation}` makes it live"
             log.warning("not promoted: %s", held)
         else:
-            lead_on(graph, plan.live, plan.generation)
-            graph.value("promoted", generation=plan.generation, expected_live=plan.live)
+            move_live(graph, plan.live, plan.generation)
             log.info("%s is live in %s, %s before", plan.generation, plan.collection, plan.live)
     collected = [] if held else collect_generations(graph, settings)
     if settings.cache.path and settings.cache.max_age_days:
@@ -136,12 +147,40 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
     )
 
 
-def _versions_before(graph: Graph, plan: Plan, collection: Any, expired: pa.Array) -> np.ndarray:
-    """`bool [expired]`: the rows of documents whose new version is not whole; they are what readers have."""
-    ids = [staging.read_table(shard.path, ["id"])["id"].combine_chunks() for shard in plan.shards]
-    planned, old = (Digests.read(from_hex(each, ID_DIGITS)[0]) for each in (pa.concat_arrays(ids), expired))
+def withdraw(settings: Settings, plan: Plan) -> str:
+    """Undo what a run has changed in place, because a person says so; what came of it, in a sentence."""
+    graph = shared_graph(settings)
+    planned_generation(graph, plan)
+    return taken_back(graph, plan)
+
+
+def _unwritten(graph: Graph, plan: Plan, collection: Any, quarantined: int) -> Digests:
+    """The documents of the planned passages that the store lacks, one for each passage.
+
+    Raises StoreError when more are lacking than the service refused, GuardError when the live generation has such a
+    document, and this one is to take its place.
+    """
+    planned = from_hex(staging.planned_ids(plan.folder), ID_DIGITS)[0]
     stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
-    at = stored.digests.positions(planned)
-    whole = at >= 0
-    whole[whole] = stored.complete[at[whole]]
-    return np.isin(old.identities(), planned.identities()[~whole])
+    lacking = Digests.read(planned[~np.isin(as_keys(planned), as_keys(stored.ids))])
+    if len(lacking) > quarantined:
+        raise StoreError(
+            f"generation {plan.generation!r} lacks {len(lacking)} of the {len(planned)} planned passages, the service "
+            f"refused {quarantined}: it was not promoted. Ingest again: what is missing is written"
+        )
+    existing, _ = read_catalog(graph)
+    if plan.live in existing and plan.live != plan.generation:
+        ids = graph.value("stored_ids", collection=opened(graph, plan.live, existing[plan.live]))
+        held = graph.value("stored_documents", stored_ids=ids).digests.identities()
+        if lost := len(np.intersect1d(held, lacking.identities())):
+            raise GuardError(
+                f"{plan.generation} would lack {lost} documents of the live {plan.live}, for the embedding service "
+                "refused them: `python -m pipelines quarantine` lists them, and why. Mend them, or take them out of "
+                f"the corpus; `promote {plan.generation}` makes it live all the same"
+            )
+    return lacking
+
+
+def _documents(ids: pa.Array) -> Digests:
+    """Of passages, the documents' digests."""
+    return Digests.read(from_hex(ids, ID_DIGITS)[0])

@@ -177,6 +177,7 @@ def show_verification(report: dict[str, Any], console: Console) -> None:
     checked = f"{counts['passages']:,} passages compared, {counts['vectors_checked']:,} vectors made anew"
     wrong = ", ".join(f"{counts[name]:,} {name}" for name in ("missing", "extra", "altered") if counts[name])
     mended = f"; {counts['written']:,} written, {counts['deleted']:,} deleted" if report["repaired"] and wrong else ""
+    mended += f", {counts['left']:,} not, for the service refuses them" if counts["left"] else ""
     verdict = "[green]as it should be[/green]" if report["sound"] else f"[red]{wrong}[/red]{mended}"
     if counts["held_back"]:
         console.print(_held_back(counts["held_back"]), highlight=False, soft_wrap=True)

@@ -33,11 +33,12 @@ class Unread:
         self.of_files = 0
         """Files of the corpus; 0 as long as all of them could be read."""
         self.examples: list[Unreadable] = []
-        self._anonymous = False
+        self._anonymous_rows = 0
+        self._anonymous_files = False
         self._identities: list[np.ndarray] = []
 
     def __bool__(self) -> bool:
-        return self._anonymous or bool(self._identities)
+        return bool(self._anonymous_rows) or self._anonymous_files or bool(self._identities)
 
     def add(self, item: Unreadable) -> None:
         """Take notice of a row or a file."""
@@ -47,23 +48,37 @@ class Unread:
         self.of_files = item.files or self.of_files
         if len(self.examples) < EXAMPLES:
             self.examples.append(item)
-        if item.document_id is None:
-            self._anonymous = True
-        else:
+        if item.document_id is not None:
             self.add_documents(pa.array([item.document_id], pa.string()))
+        elif item.files:
+            self._anonymous_files = True
+        else:
+            self._anonymous_rows += item.rows
 
     def add_documents(self, ids: pa.Array) -> None:
         """Take notice of documents that are in the corpus, but without a text; some may be without an id, too."""
         known = has_text(ids)
-        self._anonymous |= not pc.all(known).as_py()
+        self._anonymous_rows += len(ids) - (pc.sum(known).as_py() or 0)
         if pc.any(known).as_py():
             self._identities.append(identities_of(ids.filter(known)))
 
     def may_be(self, identities: np.ndarray) -> np.ndarray:
         """`bool`: which of the documents may be among what could not be read."""
-        if self._anonymous:
+        if self._anonymous_rows or self._anonymous_files:
             return np.ones(len(identities), bool)
+        return self.is_known_to_be(identities)
+
+    def is_known_to_be(self, identities: np.ndarray) -> np.ndarray:
+        """`bool`: which of the documents are, by their ids, among what could not be read."""
         return np.isin(identities, np.concatenate([np.empty(0, np.uint64), *self._identities]))
+
+    def most_others(self, documents: int) -> int:
+        """How many of so many documents, at the most, may be what could not be read and nobody can tell what it is.
+
+        Of files, which are alike as far as anybody knows, each holds the same share of them.
+        """
+        in_files = -(-documents * self.files // self.of_files) if self._anonymous_files else 0
+        return self._anonymous_rows + in_files
 
     def shown(self) -> str:
         """The first of it, for a message."""

@@ -14,11 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.budget import affordable_cost
 from pipelines.cache import cached_vectors, opened_cache
+from pipelines.canary import check_model, probe_vectors
 from pipelines.catalog import describe, opened, read_catalog
 from pipelines.corpus import Corpus
-from pipelines.dataflow.changes import ID_DIGITS
-from pipelines.dataflow.digests import Digests, from_hex, to_hex
+from pipelines.dataflow.changes import ID_DIGITS, StoredDocuments
+from pipelines.dataflow.digests import Digests, as_keys, from_hex, to_hex
 from pipelines.dataflow.vectors import vectors_of
 from pipelines.embeddings.retrying import RefusedTextsError
 from pipelines.errors import GuardError
@@ -27,6 +29,7 @@ from pipelines.progress import Progress
 from pipelines.quarantine import listed
 from pipelines.searching import live_graph
 from pipelines.settings import Settings
+from pipelines.sources.rows import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +46,21 @@ def verify(settings: Settings, repair: bool = False, vectors: int | None = None)
     each time. Returns `sound`, `counts` (documents, passages, missing, extra, altered, held_back, vectors_checked,
     written, deleted), `examples` of ids, and how far each other generation is from the corpus.
     Rows that may be of what cannot be read of the corpus, and those of documents whose new versions the service
-    refused, are `held_back`, and not extra. Raises what an ingest raises for a corpus that cannot be read, is empty, or
-    lacks more documents than `guard.max_deleted_fraction` allows.
+    refused, are `held_back`, and not extra. `left`: passages that could not be mended, for the service refused them.
+    Raises, before anything is written, what an ingest raises for a corpus that cannot be read, is empty, or lacks more
+    documents than `guard.max_deleted_fraction` allows, for a model that is not the one which made the generation, and
+    for more tokens than the budget allows.
     """
     started = time.monotonic()
     graph, live = live_graph(settings)
+    about, checked = read_catalog(graph)[0][live], VECTORS_CHECKED if vectors is None else vectors
+    if (repair or checked) and "probes" in about:
+        check_model(settings, probe_vectors(graph), about)
     collection = graph.value("collection", generation=live)
     stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
-    corpus = _sound_corpus(settings, graph)
-    comparison = _Comparison(
-        settings, graph, collection, stored.ids, VECTORS_CHECKED if vectors is None else vectors, repair
-    )
+    repeated = _looked_over(settings, graph, stored, repair)
+    corpus = Corpus(settings, graph, graph.value("stored_documents", stored_ids=[]), repeated=repeated)
+    comparison = _Comparison(settings, graph, collection, stored.ids, checked, repair)
     for passages in _passages(corpus, graph):
         comparison.add(passages)
     corpus.check(None)
@@ -63,7 +70,7 @@ def verify(settings: Settings, repair: bool = False, vectors: int | None = None)
         _refuse_many(settings, len(extra), len(stored.ids))
         deleted = graph.value("rows_deleted", collection=collection, expired_ids=extra)
     if comparison.written or deleted:
-        graph.value("index_built", collection=collection)
+        graph.value("index_built", collection=collection, kept_version=about.get("base_version"))
         describe(graph, live, rows=graph.value("row_count", collection=collection), questions_digest=None)
     counts = {
         "documents": corpus.documents,
@@ -75,6 +82,7 @@ def verify(settings: Settings, repair: bool = False, vectors: int | None = None)
         "vectors_checked": comparison.vectors_checked,
         "written": comparison.written,
         "deleted": deleted,
+        "left": comparison.left,
     }
     return {
         "collection": settings.collection,
@@ -94,26 +102,27 @@ class _Comparison:
     def __init__(
         self, settings: Settings, graph: Graph, collection: Any, stored: np.ndarray, vectors: int, repair: bool
     ) -> None:
-        self._graph, self._collection, self._repair = graph, collection, repair
+        self._settings, self._graph, self._collection, self._repair = settings, graph, collection, repair
         self._cache = opened_cache(settings, graph)
-        self._stored = _sortable(stored)
+        self._stored = as_keys(stored)
         self._stored.sort()
         # Passages that the store lacks, for the service refused them: so says the quarantine, or a repair finds out.
         known = [] if repair else [entry["passage_id"] for entry in listed(settings) if entry["passage_id"]]
         refused = _raw(pa.array(known, pa.string()))
-        self._refused = [refused[~np.isin(_sortable(refused), self._stored)]]
+        self._refused = [refused[~np.isin(as_keys(refused), self._stored)]]
         self._expected: list[np.ndarray] = []
         self._share = vectors / max(1, len(stored))
         self._chance = np.random.default_rng()
         self.examples: dict[str, list[str]] = {"missing": [], "altered": []}
-        self.passages = self.missing = self.altered = self.vectors_checked = self.written = 0
+        self.passages = self.missing = self.altered = self.vectors_checked = self.written = self.left = 0
+        self._tokens = 0
 
     def add(self, passages: pa.Table) -> None:
         """Compare some passages of the corpus with their rows, and mend these."""
         raw = _raw(passages["id"].combine_chunks())
         self._expected.append(raw)
         self.passages += passages.num_rows
-        there = np.isin(_sortable(raw), self._stored)
+        there = np.isin(as_keys(raw), self._stored)
         altered = there.copy()
         altered[there] = self._differ(passages.filter(pa.array(there)))
         self._note("missing", passages["id"].filter(pa.array(~there)))
@@ -127,11 +136,11 @@ class _Comparison:
 
         Of these nobody can tell whose they are, or the service refused the new version of their document.
         """
-        everything = np.concatenate([_sortable(raw) for raw in self._expected])
+        everything = np.concatenate([as_keys(raw) for raw in self._expected])
         extra = np.setdiff1d(self._stored, everything)
         raw = np.frombuffer(extra.tobytes(), np.uint8).reshape(-1, ID_DIGITS // 2)
         documents, refused = Digests.read(raw), Digests.joined(Digests.read(each) for each in self._refused)
-        wanted = np.isin(_sortable(np.concatenate(self._refused)), everything)
+        wanted = np.isin(as_keys(np.concatenate(self._refused)), everything)
         withheld = corpus.withheld(documents) | np.isin(documents.identities(), refused.identities()[wanted])
         return to_hex(raw[~withheld]), int(withheld.sum())
 
@@ -164,10 +173,15 @@ class _Comparison:
         return differ
 
     def _rewritten(self, passages: pa.Table, altered: bool) -> int:
-        """The number of passages written; those that the service refuses stay missing."""
+        """The number of passages written; those that the service refuses stay as they are."""
+        cache = None if altered else self._cache
+        known = cache.contains(self._graph.value("embedding_texts", passages=passages)) if cache else False
+        self._tokens += int((passages["tokens"].to_numpy() * ~np.asarray(known)).sum())
+        affordable_cost(self._settings, self._tokens)
         vectors, there = self._vectors(passages, cached=not altered)
         sound = passages.filter(pa.array(there))
         self._refused.append(_raw(passages["id"].filter(pa.array(~there)).combine_chunks()))
+        self.left += passages.num_rows - sound.num_rows
         written: int = self._graph.value(
             "rows_written", passages=sound, embeddings=vectors[there], collection=self._collection
         )
@@ -190,13 +204,19 @@ class _Comparison:
             log.warning("%d passages are %s, e.g. %s", len(ids), what, ids[0])
 
 
-def _sound_corpus(settings: Settings, graph: Graph) -> Corpus:
-    """The corpus without the documents that have several versions."""
-    nothing = graph.value("stored_documents", stored_ids=[])
-    corpus = Corpus(settings, graph, nothing)
-    for _ in corpus.changes():
-        pass
-    return Corpus(settings, graph, nothing, repeated=corpus.repeated_documents())
+def _looked_over(settings: Settings, graph: Graph, stored: StoredDocuments, repair: bool) -> list[Unreadable]:
+    """The documents that the corpus has in several versions. A corpus that nothing may be mended by is refused."""
+    repeated: list[Unreadable] = []
+    while True:
+        corpus = Corpus(settings, graph, stored, repeated=repeated)
+        for _ in corpus.changes():
+            pass
+        if not (more := corpus.repeated_documents()):
+            break
+        repeated += more
+    if repair:
+        corpus.check(None)
+    return repeated
 
 
 def _passages(corpus: Corpus, graph: Graph) -> Iterator[pa.Table]:
@@ -237,8 +257,3 @@ def _refuse_many(settings: Settings, extra: int, stored: int) -> None:
 def _raw(ids: pa.Array) -> np.ndarray:
     """Passage ids as `uint8 [n, 16]`."""
     return from_hex(ids, ID_DIGITS)[0]
-
-
-def _sortable(ids: np.ndarray) -> np.ndarray:
-    """`uint8 [n, 16]` as `V16 [n]`, which sorts and compares as a whole."""
-    return np.ascontiguousarray(ids).view(f"S{ID_DIGITS // 2}").ravel()

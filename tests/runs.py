@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ def run(settings: Settings, run_id: str = "run") -> Run:
     """All steps, with what one hands to the next made plain in between, as Airflow does."""
     plan = outcomes.Plan.of(json.loads(json.dumps(asdict(planning.plan(settings, run_id)))))
     ingested = sum((ingesting.ingest_shard(settings, plan, shard) for shard in plan.shards), outcomes.Ingested())
-    finished = steps.finish(settings, plan)
+    plan = replace(plan, shards=[])
+    finished = steps.finish(settings, plan, ingested.quarantined)
     evaluation = steps.evaluate(settings, plan)
     return Run(plan, ingested, finished, evaluation, steps.promote(settings, plan, evaluation))
 

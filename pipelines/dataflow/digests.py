@@ -149,6 +149,11 @@ def from_hex(texts: pa.Array, digits: int) -> tuple[np.ndarray, int]:
     return nibbles[:, 0::2] << 4 | nibbles[:, 1::2], foreign
 
 
+def as_keys(raw: np.ndarray) -> np.ndarray:
+    """`uint8 [n, bytes]` as `S [n]`: values that sort and compare as a whole."""
+    return np.ascontiguousarray(raw).view(f"S{raw.shape[1]}").ravel()
+
+
 def to_hex(raw: np.ndarray) -> pa.StringArray:
     """The rows of `uint8 [n, bytes]` as lower-case hex digits."""
     digits = np.empty((len(raw), 2 * raw.shape[1]), np.uint8)

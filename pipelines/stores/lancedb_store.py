@@ -8,6 +8,7 @@ before it: compare-and-set.
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from pipelines.stores.pointer import next_pointer, refuse_live, stale
 
 IDS_PER_CALL = 5_000
 ROWS_PER_PARTITION = 4_096
+VERSIONS_KEPT = timedelta(days=7)
 _METRIC = b"squadron.metric"
 
 log = logging.getLogger(__name__)
@@ -133,10 +135,21 @@ def restored(collection: lancedb.table.Table, earlier_version: int) -> int:
     return row_count(collection)
 
 
-def index_built(collection: lancedb.table.Table, metric: str, store_settings: LanceDBSettings) -> str:
+def earlier_collection(client: Database, generation: str, earlier_version: int) -> lancedb.table.Table:
+    """The generation as it was at that version, to be searched."""
+    with tables.reported(f"version {earlier_version} of {generation!r} could not be opened"):
+        table = client.connection.open_table(generation)
+        table.checkout(earlier_version)
+    return table
+
+
+def index_built(
+    collection: lancedb.table.Table, metric: str, store_settings: LanceDBSettings, kept_version: int | None
+) -> str:
     """What searches use. Compacts the table; builds the vector index once there are enough rows, or folds new
     rows into it; returns when it serves, and has been compared with exact search. Below `index_min_rows` search is
     exact, and where the index finds less than `index_min_recall` of what exact search finds: then it is dropped.
+    Versions that are a week old are removed, but for the one to be kept and those after it.
     """
     rows = row_count(collection)
     with tables.reported(f"the index of {collection.uri} could not be built"):
@@ -145,7 +158,7 @@ def index_built(collection: lancedb.table.Table, metric: str, store_settings: La
             config = lancedb.index.IvfSq(distance_type=metric, num_partitions=max(1, rows // ROWS_PER_PARTITION))
             collection.create_index(VECTOR_COLUMN, config=config)
             indexed = vector_indices(collection)
-        collection.optimize()
+        collection.optimize(cleanup_older_than=_age_to_remove(collection, kept_version))
         if indexed:
             collection.wait_for_index(indexed)
             recall = index_recall(collection, metric)
@@ -220,6 +233,12 @@ def dropped(client: Database, collection_name: str, generation: str) -> str:
         if known:
             client.connection.open_table("_generations").delete(tables.equal({"generation": generation}))
     return generation
+
+
+def _age_to_remove(collection: lancedb.table.Table, kept_version: int | None) -> timedelta:
+    written = [each["timestamp"] for each in collection.list_versions() if each["version"] == kept_version]
+    ages = [datetime.now() - at + timedelta(days=1) for at in written]  # both of this machine's time zone
+    return max([VERSIONS_KEPT, *ages])
 
 
 def _description(collection_name: str, generation: str, description: dict[str, Any]) -> dict[str, Any]:

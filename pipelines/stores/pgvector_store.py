@@ -152,7 +152,12 @@ def restored(collection: Table, earlier_version: int) -> int:
     raise StoreError(f"Postgres keeps no earlier versions: {collection.name!r} stays as it is")
 
 
-def index_built(collection: Table, metric: str, store_settings: PgvectorSettings) -> str:
+def earlier_collection(client: Database, generation: str, earlier_version: int) -> Table:
+    """Raises StoreError: there is none."""
+    raise StoreError(f"Postgres keeps no earlier versions: {generation!r} is what it is now")
+
+
+def index_built(collection: Table, metric: str, store_settings: PgvectorSettings, kept_version: int | None) -> str:
     """What searches use. Vacuums the table; builds an HNSW index once there are enough rows, to which Postgres adds
     later ones. Below `index_min_rows`, and for vectors wider than pgvector indexes, search is exact.
     """

@@ -143,7 +143,12 @@ def restored(collection: Namespace, earlier_version: int) -> int:
     raise StoreError(f"Pinecone keeps no earlier versions: {collection.name!r} stays as it is")
 
 
-def index_built(collection: Namespace, metric: str, store_settings: PineconeSettings) -> str:
+def earlier_collection(client: Connection, generation: str, earlier_version: int) -> Namespace:
+    """Raises StoreError: there is none."""
+    raise StoreError(f"Pinecone keeps no earlier versions: {generation!r} is what it is now")
+
+
+def index_built(collection: Namespace, metric: str, store_settings: PineconeSettings, kept_version: int | None) -> str:
     """What searches use. Pinecone indexes by itself; returns when searches reflect all rows."""
     collection.connection.settle(collection.place, collection.name)
     return f"kept by Pinecone in {collection.place.name}"

@@ -137,7 +137,12 @@ def restored(collection: Generation, earlier_version: int) -> int:
     raise StoreError(f"Weaviate keeps no earlier versions: {collection.name!r} stays as it is")
 
 
-def index_built(collection: Generation, metric: str, store_settings: WeaviateSettings) -> str:
+def earlier_collection(client: Connection, generation: str, earlier_version: int) -> Generation:
+    """Raises StoreError: there is none."""
+    raise StoreError(f"Weaviate keeps no earlier versions: {generation!r} is what it is now")
+
+
+def index_built(collection: Generation, metric: str, store_settings: WeaviateSettings, kept_version: int | None) -> str:
     """What searches use. Weaviate indexes what is written; where it does so in the background, this waits for it.
 
     Raises StoreError when a shard is read-only, or when for `timeout_seconds` nothing was indexed.

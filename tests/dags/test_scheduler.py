@@ -104,6 +104,24 @@ def test_a_run_that_wants_approval_waits_for_it_and_tells_of_the_change(
     assert event["extra"]["metrics"] == report["metrics"]
 
 
+def test_a_change_in_place_that_a_person_rejects_is_taken_back(airflow: LocalAirflow, places: dict[str, str]) -> None:
+    conf = {**places, "collection": "rejected", "source.name": "sample", "embedding_service": "hashing"}
+    _, state = airflow.run_dag("vector_ingest", {**conf, "source.limit": 100})
+    assert state == "success"
+    run = airflow.start_dag("vector_ingest", {**conf, "gate.approval": True})
+    airflow.task_in_state("vector_ingest", run, "approve", "awaiting_input")
+    path = f"dags/vector_ingest/dagRuns/{run}/taskInstances"
+    heard = f"state success for task instance TaskInstanceKey(dag_id='vector_ingest', task_id='approve', run_id='{run}'"
+    airflow.wait_for(lambda: heard in airflow.log_of_part("scheduler"), "the scheduler to know")
+
+    airflow.patch(f"{path}/approve/-1/hitlDetails", {"chosen_options": ["Reject"]})
+
+    assert airflow.end_of_run("vector_ingest", run) == "failed"
+    assert "rows from before it was changed" in airflow.log_of("vector_ingest", run, "approve")
+    _, state = airflow.run_dag("vector_ingest", {**conf, "source.limit": 100})
+    assert state == "success"
+
+
 def test_an_unknown_setting_fails_the_run_at_once_and_names_the_nearest(
     airflow: LocalAirflow, places: dict[str, str]
 ) -> None:

@@ -150,7 +150,7 @@ def test_a_budget_of_tokens_is_kept_before_the_first_request(openai: OpenAIServe
 
 
 def test_a_budget_of_dollars_is_kept_before_the_first_request(openai: OpenAIServer, openai_settings: Changed) -> None:
-    with pytest.raises(GuardError, match=r"USD, budget\.max_cost_usd allows 0\.0000: nothing was sent"):
+    with pytest.raises(GuardError, match=r"USD, budget\.max_cost_usd allows 0\.0000: they were not sent"):
         ingest(openai_settings(**{"budget.max_cost_usd": 0}))
 
     assert openai.seen == []

@@ -129,8 +129,14 @@ class Generation:
     def count(self) -> int:
         return self._call("row_count")
 
-    def build_index(self) -> str:
-        return self._call("index_built")
+    def build_index(self, kept_version: int | None = None) -> str:
+        return self._call("index_built", kept_version=kept_version)
+
+    def earlier(self, version: int) -> "Generation":
+        """The generation as it was at that version."""
+        client, name = self.store.first_client, self.collection.name
+        opened = self.store.call("earlier_collection", client=client, generation=name, earlier_version=version)
+        return Generation(self.store, opened, self.metric)
 
     def search(self, queries: np.ndarray, top_k: int = 10, filter: Mapping[str, str] | None = None) -> pa.Table:
         return self._call("matches", query_vectors=queries, top_k=top_k, filter=dict(filter or {}))

@@ -1,0 +1,235 @@
+"""After other runs: what a run, or a step that is run again, does when others died, were refused, or came between."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import catalog, ingesting, outcomes, planning, staging, steps
+from pipelines.errors import GateError, GuardError, StaleLiveError, StoreError
+from pipelines.runs import ingest
+from pipelines.settings import Settings
+from pipelines.stores import lancedb_store
+from tests.runs import live, numbered, run, stored_rows, write_corpus
+
+Changed = Callable[..., Settings]
+UNASKED = "Nothing that anybody asked about."
+
+
+class Begun:
+    """A run in the form that Airflow's steps see: begun, and to be taken further step by step."""
+
+    def __init__(self, settings: Settings, run_id: str) -> None:
+        self.settings = settings
+        plan = planning.plan(settings, run_id)
+        self.shards, self.plan = plan.shards, replace(plan, shards=[])
+
+    def ingest(self) -> outcomes.Ingested:
+        return sum((ingesting.ingest_shard(self.settings, self.plan, x) for x in self.shards), outcomes.Ingested())
+
+    def finish(self) -> outcomes.Finished:
+        return steps.finish(self.settings, self.plan)
+
+    def evaluate(self) -> outcomes.Evaluation:
+        return steps.evaluate(self.settings, self.plan)
+
+    def promote(self, evaluation: outcomes.Evaluation) -> catalog.Promotion:
+        return steps.promote(self.settings, self.plan, evaluation)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Callable[..., None]:
+    """Writes the documents of these numbers as the corpus."""
+    return lambda *numbers, **changes: write_corpus(tmp_path / "corpus.jsonl", numbered(*numbers, **changes)) and None
+
+
+@pytest.fixture
+def settings(settings_with: Changed, corpus: Callable[..., None], tmp_path: Path) -> Changed:
+    """Settings of a corpus of forty documents, which are in the index; takes changes by dotted key."""
+    corpus(*range(40))
+    values = write_corpus(tmp_path / "corpus.jsonl", numbered(*range(40)))
+    ingest(settings_with(**values))
+    return lambda **changes: settings_with(**values | changes)
+
+
+def rows(settings: Settings) -> dict[str, Any]:
+    return stored_rows(settings, live(settings) or "")
+
+
+@pytest.mark.parametrize("steps_done", [0, 1, 2])
+def test_what_a_run_left_that_died_is_taken_back_too_when_the_next_is_refused(
+    settings: Changed, corpus: Callable[..., None], steps_done: int
+) -> None:
+    before = rows(settings())
+    corpus(*range(40), context=UNASKED)
+    dead = Begun(settings(**{"ingest.shard_passages": 20}), "dead")
+    ingesting.ingest_shard(dead.settings, dead.plan, dead.shards[0])
+    if steps_done:
+        ingesting.ingest_shard(dead.settings, dead.plan, dead.shards[1])
+    if steps_done > 1:
+        dead.finish()
+
+    for _ in range(2):  # and the next night again
+        with pytest.raises(GateError, match=r"recall@10 fell .* holds again the 40 rows from before it was changed"):
+            run(settings(), "refused")
+
+        assert rows(settings()) == before
+
+
+def test_what_is_to_be_taken_back_is_kept_however_old_it_is(
+    settings: Changed, corpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lancedb_store, "VERSIONS_KEPT", lancedb_store.timedelta(0))
+    before = rows(settings())
+    corpus(*range(40), context=UNASKED)
+
+    with pytest.raises(GateError, match=r"holds again the 40 rows"):
+        run(settings(), "refused")
+
+    assert rows(settings()) == before
+
+
+def test_what_cannot_be_taken_back_is_told_beside_the_reason(
+    settings: Changed, corpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lancedb_store, "VERSIONS_KEPT", lancedb_store.timedelta(0))
+    corpus(*range(40), context=UNASKED)
+    refused = Begun(settings(), "refused")
+    refused.ingest()
+    refused.finish()
+    evaluation = refused.evaluate()
+    table = catalog.shared_graph(settings()).value("collection", generation=refused.plan.generation)
+    table.optimize(cleanup_older_than=lancedb_store.timedelta(0), delete_unverified=True)  # somebody else does
+
+    with pytest.raises(GateError, match=r"recall@10 fell .* cannot be restored: .*version"):
+        refused.promote(evaluation)
+
+
+def test_a_step_of_an_older_run_does_nothing_once_another_has_planned(
+    settings: Changed, corpus: Callable[..., None]
+) -> None:
+    corpus(*range(35), context="Something else.")
+    older = Begun(settings(), "night 1")
+    corpus(*range(40))
+    newer = run(settings(), "night 2")  # the corpus is as it was: it has nothing to do
+    before = rows(settings())
+
+    for again in (older.ingest, older.finish, older.evaluate, lambda: older.promote(newer.evaluation)):
+        with pytest.raises(GuardError, match=r"run 'night 2' has planned for .* since run 'night 1' did"):
+            again()
+
+    assert rows(settings()) == before
+
+
+def test_a_refused_run_that_is_promoted_again_does_not_undo_a_newer_one(
+    settings: Changed, corpus: Callable[..., None]
+) -> None:
+    corpus(*range(40), context=UNASKED)
+    refused = Begun(settings(), "night 1")
+    refused.ingest()
+    refused.finish()
+    evaluation = refused.evaluate()
+    with pytest.raises(GateError):
+        refused.promote(evaluation)
+    corpus(*range(60))
+    run(settings(), "night 2")
+
+    with pytest.raises(GuardError, match="night 2"):
+        refused.promote(evaluation)
+
+    assert len(rows(settings())) == 60
+
+
+def test_steps_of_a_generation_that_was_dropped_say_so(settings: Changed) -> None:
+    candidate = Begun(settings(**{"embedding.hashing.dimension": 64}), "run")
+    candidate.ingest()
+    catalog.shared_graph(candidate.settings).value("dropped", generation=candidate.plan.generation)
+
+    with pytest.raises(StoreError, match=r"is there no more: it was dropped since it was planned for"):
+        candidate.finish()
+
+
+def test_new_questions_are_no_fall_of_an_index_that_did_not_change(
+    settings_with: Changed, corpus: Callable[..., None], tmp_path: Path
+) -> None:
+    settings = settings_with(**write_corpus(tmp_path / "corpus.jsonl", numbered(*range(60), question=None)))
+    first = run(settings, "probes")
+    corpus(*range(60), question="Which thing is like many others?")
+
+    for night in range(2):
+        asked = run(settings, f"night {night}")
+        assert asked.evaluation.metrics["recall_at_10"] < 0.5 < first.evaluation.metrics["recall_at_10"]
+    corpus(*range(61), question="Which thing is like many others?")
+    run(settings, "one more")
+
+    assert len(rows(settings)) == 61
+
+
+def test_a_change_in_place_is_compared_with_what_was_there_on_the_same_questions(
+    settings: Changed, corpus: Callable[..., None], tmp_path: Path
+) -> None:
+    changed = [*numbered(*range(39)), *numbered(39, question="Which thing has the colour1 and the size1?")]
+    changed[0]["context"] += " And more."
+    write_corpus(tmp_path / "corpus.jsonl", changed)
+
+    found = run(settings(), "other questions").evaluation
+
+    assert found.live_metrics["recall_at_10"] == found.metrics["recall_at_10"] < 1
+
+
+def test_an_older_worse_generation_is_not_promoted_because_its_figures_stand(
+    settings_with: Changed, tmp_path: Path
+) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl", numbered(*range(60)))
+    poor, good = (settings_with(**corpus, **{"embedding.hashing.dimension": width}) for width in (8, 256))
+    ingest(poor)
+    best = ingest(good)["live"]
+
+    with pytest.raises(GateError, match=r"recall@10 fell from 1\.0000 .* is kept for inspection"):
+        ingest(poor)
+
+    assert live(good) == best
+
+
+def test_a_rollback_while_a_run_is_under_way_is_not_forgotten(settings_with: Changed, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl", numbered(*range(9)))
+    first, second, third = (
+        settings_with(
+            **corpus, **{"embedding.hashing.dimension": width, "gate.max_drop": 1.0, "retention.generations": 5}
+        )
+        for width in (64, 128, 256)
+    )
+    ingest(first)
+    left = ingest(second)["live"]
+    under_way = Begun(third, "under way")
+    under_way.ingest()
+    under_way.finish()
+    evaluation = under_way.evaluate()
+    back = catalog.rollback(second).live
+
+    with pytest.raises(StaleLiveError):
+        under_way.promote(evaluation)
+    report = ingest(second)
+
+    assert report["live"] == back != left
+    assert left in report["held"]
+
+
+def test_a_change_that_a_person_rejects_is_taken_back(settings: Changed, corpus: Callable[..., None]) -> None:
+    before = rows(settings())
+    corpus(*range(40), context="The same name0, size0 and colour0 everywhere.")
+    rejected = Begun(settings(**{"gate.max_drop": 1.0}), "rejected")
+    rejected.ingest()
+    rejected.finish()
+    rejected.evaluate()
+
+    said = steps.withdraw(rejected.settings, rejected.plan)
+
+    assert said.endswith("holds again the 40 rows from before it was changed")
+    assert rows(settings()) == before
+    assert staging.names(rejected.plan.folder)  # the step may be cleared
+    corpus(*range(40))
+    report = ingest(settings())
+    assert (report["counts"]["written"], report["counts"]["deleted"]) == (0, 0)
