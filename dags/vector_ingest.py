@@ -41,7 +41,10 @@ from pipelines.settings import Settings
 log = logging.getLogger("pipelines.dag")
 
 # Trying again cannot help against these; all else (a service or a disk that failed) is tried again.
-REFUSALS = [SettingsError, SourceError, GuardError, GateError, "pipelines.embeddings.retrying.DeniedServiceError"]
+REFUSALS = [
+    *(SettingsError, SourceError, GuardError, GateError, HITLRejectException),
+    "pipelines.embeddings.retrying.DeniedServiceError",
+]
 
 
 LONGEST_WAIT_SECONDS = 3600

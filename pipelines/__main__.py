@@ -130,13 +130,18 @@ def generations(assignments: Assignments = None, as_json: AsJson = False) -> Non
 
 
 @app.command()
-def promote(generation: str, assignments: Assignments = None, as_json: AsJson = False) -> None:
+def promote(
+    generation: str,
+    force: Annotated[bool, typer.Option("--force", help="Also one that no run has finished.")] = False,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
     """Make a generation live."""
     with _refusals():
         resolved = _resolved(assignments)
         from pipelines import catalog, terminal
 
-        moved = catalog.promote_generation(resolved.settings, generation)
+        moved = catalog.promote_generation(resolved.settings, generation, force)
         _print(vars(moved), as_json, terminal.show_promotion)
 
 

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 ALERTS = (0.5, 0.8, 1.0)
 """The shares of each limit that are told, once each per run."""
 
+SPENT = "spent"
+"""Where it is noted in the folder of a run."""
+
 Alert = Callable[[dict[str, Any]], None]
 """Is told that a share was reached: collection, run_id, limit (the setting), fraction, spent, allowed."""
 Usage = Counter[tuple[str, str]]
@@ -66,7 +69,7 @@ class Spending:
         self._collection, self._run_id = plan.collection, plan.run_id
         self._price = price_of(settings)
         self._limits = _limits(settings)
-        self._folder = f"{plan.folder}/spent"
+        self._folder = f"{plan.folder}/{SPENT}"
         self._path = f"{self._folder}/shard-{shard.number:05d}.parquet"
         self._counters, self._alert = counters, alert
         self._lock = Lock()
@@ -106,6 +109,10 @@ class Spending:
             self._earlier += Usage({("batched", job): more, ("billed", ""): more})
             self._keep()
         self._tell()
+
+    def owns(self, job: str) -> bool:
+        """Whether it is this shard that counts a batch job: of all that find texts of theirs in it, the first."""
+        return staging.claimed(f"{self._folder}/{job}.owner", self._path)
 
     def admit_batch(self, job: str, tokens: int) -> None:
         """Take notice of a batch job of so many tokens that is to be submitted.

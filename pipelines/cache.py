@@ -80,7 +80,7 @@ class EmbeddingCache:
         """`bool [texts]`: which of them there are vectors for, as far as can be told without reading these."""
         if not texts or not len(self._index.keys):
             return np.zeros(len(texts), bool)
-        return self._positions(texts)[1]
+        return positions_of(text_digests(texts), self._index.keys)[1]
 
     def vectors(self, texts: Sequence[str], dimension: int) -> tuple[np.ndarray, np.ndarray]:
         """The vectors there are, `float32 [texts, dimension]`, and which of them, `bool [texts]`."""
@@ -88,15 +88,21 @@ class EmbeddingCache:
         found = np.zeros(len(texts), bool)
         if not texts or not len(self._index.keys):
             return vectors, found
-        positions, there = self._positions(texts)
-        (rows,) = np.nonzero(there)
-        places = self._index.places[positions[rows]]
-        for number in np.unique(places[:, 0]):
-            chosen = places[:, 0] == number
-            stored = self._sound_vectors(number, dimension)[places[chosen, 1]]
-            sound = np.isfinite(stored).all(axis=1)
-            vectors[rows[chosen][sound]] = stored[sound]
-            found[rows[chosen][sound]] = True
+        wanted, keys = text_digests(texts), self._index.keys
+        positions, there = positions_of(wanted, keys)
+        while there.any():
+            (rows,) = np.nonzero(there)
+            places = self._index.places[positions[rows]]
+            for number in np.unique(places[:, 0]):
+                chosen = places[:, 0] == number
+                stored = self._sound_vectors(number, dimension)[places[chosen, 1]]
+                sound = np.isfinite(stored).all(axis=1)
+                vectors[rows[chosen][sound]] = stored[sound]
+                found[rows[chosen][sound]] = True
+            # Where a vector was damaged, another file may have it, too: equal keys stand beside each other.
+            positions = positions + 1
+            there &= ~found & (positions < len(keys))
+            there[there] = keys[positions[there]] == wanted[there]
         return vectors, found
 
     def add(self, texts: Sequence[str], vectors: np.ndarray) -> str:
@@ -104,9 +110,13 @@ class EmbeddingCache:
 
         Other processes see them when they next open the cache.
         """
+        return self.add_digests([text_digest(text) for text in texts], vectors)
+
+    def add_digests(self, digests: Sequence[bytes], vectors: np.ndarray) -> str:
+        """As `add`, for who knows a text by its digest."""
         table = pa.table(
             {
-                "text": pa.array([text_digest(text) for text in texts], pa.binary(TEXT_BYTES)),
+                "text": pa.array(digests, pa.binary(TEXT_BYTES)),
                 "check": pa.array([_check(vector) for vector in vectors], pa.binary(CHECK_BYTES)),
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
             }
@@ -118,10 +128,6 @@ class EmbeddingCache:
         for file in files:
             with suppress(OSError):
                 self._filesystem.rm_file(file)
-
-    def _positions(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Where each text stands among the keys, and whether it does."""
-        return positions_of(text_digests(texts), self._index.keys)
 
     def _read_keys(self, file: str) -> np.ndarray:
         try:

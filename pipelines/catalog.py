@@ -133,8 +133,11 @@ def describe(graph: Graph, generation: str | None, **facts: Any) -> None:
     graph.value("described", generation=generation, description=kept)
 
 
-def promote_generation(settings: Settings, generation: str) -> Promotion:
-    """Make a generation live because a person says so; no gate is asked."""
+def promote_generation(settings: Settings, generation: str, force: bool = False) -> Promotion:
+    """Make a generation live because a person says so; no gate is asked.
+
+    Raises StoreError for one that a run builds, or died while it did; not with `force`.
+    """
     graph = shared_graph(settings)
     existing, live = read_catalog(graph)
     if generation not in existing:
@@ -144,6 +147,11 @@ def promote_generation(settings: Settings, generation: str) -> Promotion:
         )
     if generation == live:
         return Promotion(live, None, False, "it is live already", [], 0.0)
+    about = existing[generation]
+    if not force and (about.get("rows") is None or about.get("index") is None):
+        raise StoreError(
+            f"{generation!r} is not whole: a run builds it, or did not finish. Ingest with its settings, or say --force"
+        )
     pointer = move_live(graph, live, generation)
     describe(graph, generation, rolled_back_at=None)
     return Promotion(generation, pointer["previous"], True, None, [], 0.0)
@@ -219,7 +227,7 @@ def collect_generations(graph: Graph, settings: Settings) -> list[str]:
         wanted.add(name)
     yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="milliseconds")
     for name, about in existing.items():
-        if "metrics" not in about and about.get("created_at", now()) > yesterday:
+        if "metrics" not in about and about.get("created_at", "") > yesterday:
             wanted.add(name)  # perhaps another run is building it
     collected = [name for name in newest if name not in wanted]
     for name in collected:

@@ -32,7 +32,8 @@ def explain(settings: Settings, document_id: str) -> dict[str, Any]:
     refused = [entry for entry in listed(settings) if entry["document_id"] == document_id]
     target = f"{settings.collection}_{fingerprint(vector_space(settings))[:8]}"
     wanted = cut[0]["id"].to_pylist() if len(cut) == 1 else []
-    held = {name: _rows_of(graph, name, document_id, existing[name]) for name in existing}
+    known = {name: about for name, about in existing.items() if "settings" in about}  # another is begun, or was
+    held = {name: _rows_of(graph, name, document_id, about) for name, about in known.items()}
     state = _state(wanted, len(cut), held.get(live or "", []), bool(refused), unread or unknown)
     return {
         "collection": settings.collection,
@@ -102,6 +103,7 @@ def _versions(
     """
     found: dict[bytes, pa.Table] = {}
     unread, unknown = list[Unreadable](), list[Unreadable]()
+    limit, met = settings.source.limit, set[bytes]()
     for rows in load("sources", settings.source.name).read_rows(settings.source):
         if isinstance(rows, Unreadable):
             if rows.document_id is None:
@@ -113,9 +115,16 @@ def _versions(
         if pc.any(blank).as_py():
             unread.append(Unreadable(f"document {document_id!r}", NO_TEXT, document_id))
         documents = graph.value("documents", rows=rows)
+        if limit:  # an ingest reads no further
+            digests = documents["digest"].to_pylist()
+            new = [row for row, digest in enumerate(digests) if digest not in met][: limit - len(met)]
+            met.update(digests[row] for row in new)
+            documents = documents.take(pa.array(new, pa.int64()))
         these = documents.filter(pc.equal(documents["document_id"], document_id))
         for row in range(these.num_rows):
             found.setdefault(these["digest"][row].as_py(), these.slice(row, 1))
+        if limit and len(met) >= limit:
+            break
     return list(found.values()), unread, unknown
 
 

@@ -7,6 +7,7 @@ environment lists: folders and beginnings of addresses, with spaces between them
 """
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ from pipelines.settings import home
 
 VARIABLE = "SQUADRON_ALLOWED_PATHS"
 HUB = "hf://datasets/"
+_SECRET = re.compile(
+    r"""://[^/?\#@\s]*:[^/?\#@\s]*@  # user:password@
+    | [?&;\#] (?:[\w.-]*[-_.])?       # the last word of a parameter's name
+        (?:api_?key|key|token|sig|signature|secret|password|sslpassword|passwd|pwd|credential) =""",
+    re.VERBOSE | re.IGNORECASE,
+)
 
 
 def refuse_foreign(key: str, value: Any, known: Any, layer: str) -> None:
@@ -35,8 +42,21 @@ def refuse_foreign(key: str, value: Any, known: Any, layer: str) -> None:
             )
 
 
+def refuse_secrets(key: str, value: Any, layer: str) -> None:
+    """Raise SettingsError when the value of a setting that is a path or an address bears a password or a key.
+
+    Settings are told: in logs, in XCom, in reports.
+    """
+    if any(_SECRET.search(place) for place in _each(value)):
+        raise SettingsError(
+            f"{key} (from {layer}) bears a password or a key, and settings are told in logs and reports: take it out. "
+            "Secrets belong in Airflow Connections, or in the variables of the environment that the service's own "
+            "client reads (README, Settings)"
+        )
+
+
 def _each(value: Any) -> Iterable[str]:
-    return [value] if isinstance(value, str) else list(value or ())
+    return [value] if isinstance(value, str) else [place for place in value or () if isinstance(place, str)]
 
 
 def _within(place: str, root: str) -> bool:

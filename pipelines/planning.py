@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import leftovers, staging
-from pipelines.budget import affordable_cost
+from pipelines.budget import SPENT, affordable_cost
 from pipelines.cache import opened_cache, sweep
 from pipelines.canary import checked_model
 from pipelines.catalog import (
@@ -110,7 +110,7 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
     writer = None if dry_run else ShardWriter(folder, settings.ingest.shard_passages)
     try:
         if writer:
-            _sweep(settings, folder)
+            _sweep(settings, folder, run_id)
         corpus, staged, writer = _compared(settings, graph, target.stored, run_id, writer)
         _check(graph, corpus, target)
         cost = affordable_cost(settings, staged.billed_tokens)
@@ -170,9 +170,10 @@ def _held(graph: Graph, generation: str | None) -> tuple[Any, int | None]:
     return graph.value("stored_ids", collection=collection), graph.value("version", collection=collection)
 
 
-def _sweep(settings: Settings, folder: str) -> None:
-    """Remove what earlier runs have left: an earlier try of this one, and those that were killed."""
-    staging.remove(folder)
+def _sweep(settings: Settings, folder: str, run_id: str) -> None:
+    """Remove what earlier runs have left: an earlier try of this one, but for what it spent, and those that died."""
+    staging.remove(folder, but=SPENT)
+    Findings.forget(settings, run_id)
     leftovers.collect(settings.ingest.staging, settings.collection)
     if settings.cache.path:
         sweep(settings.cache.path)
@@ -228,7 +229,7 @@ def _laid_out(
     shards = writer.close()
     staging.write_table(f"{folder}/expired.parquet", pa.table({"id": expired}))
     staging.write_table(f"{folder}/questions.parquet", corpus.asked()[1])
-    if "created_at" not in target.about:
+    if "settings" not in target.about:
         create_generation(graph, settings, target.generation, target.space, probes, run_id)
         return shards
     changed: dict[str, Any] = {}

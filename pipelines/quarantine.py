@@ -8,7 +8,6 @@ there is, and it takes the place of what earlier runs have found.
 
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,6 +52,13 @@ class Findings:
         self._service = settings.embedding.service
         self._entries: list[dict[str, Any]] = []
         self._rows = 0
+
+    @staticmethod
+    def forget(settings: Settings, run_id: str) -> None:
+        """Remove what an earlier try of this run has found: its shards may have been others."""
+        place = folder(settings)
+        of_run = [name for name in staging.names(place) if name.startswith(f"{staging.safe_name(run_id)}.")]
+        _remove(f"{place}/{name}" for name in of_run)
 
     def add_passages(self, passages: pa.Table, reasons: dict[int, str]) -> None:
         """Keep the passages that the embedding service refused: row -> its reason. Written at once."""
@@ -134,9 +140,14 @@ def _read(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     place, tables = folder(settings), dict[str, list[dict[str, Any]]]()
     for name in staging.names(place):
         if name.endswith(".parquet"):
-            with suppress(StoreError):  # a run was finished, and has removed it since it was seen
+            try:
                 rows = staging.read_table(f"{place}/{name}").to_pylist()
-                tables[f"{place}/{name}"] = [{column: row.get(column) for column in SCHEMA.names} for row in rows]
+            except StoreError:  # a run was finished, and has removed it since it was seen
+                continue
+            except (OSError, pa.ArrowInvalid) as error:
+                log.warning("%s/%s cannot be read and is passed over: %s", place, name, error)
+                rows = []
+            tables[f"{place}/{name}"] = [{column: row.get(column) for column in SCHEMA.names} for row in rows]
     return tables
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipelines.errors import SettingsError
-from pipelines.places import refuse_foreign
+from pipelines.places import refuse_foreign, refuse_secrets
 from pipelines.registry import REGISTRIES, unknown
 from pipelines.settings import Settings, home, leaves, marked, value_of
 
@@ -63,6 +63,8 @@ def resolve(layers: Sequence[Layer] = ()) -> Resolved:
     for layer, flat in [(stored, _flat(stored)), *given] if stored else given:
         for key, value in flat.items():
             placed = _absolute(value, layer.base) if key in _LOCATIONS else value
+            if key in _PLACES:
+                refuse_secrets(key, placed, layer.name)
             if not layer.trusted and key in _PLACES:
                 refuse_foreign(key, placed, values.get(key, _default(key)), layer.name)
             values[key] = placed

@@ -159,12 +159,17 @@ def read_batches(path: str, rows: int) -> Iterator[pa.Table]:
         yield from waiting
 
 
-def remove(folder: str) -> None:
-    """Remove a run's folder, if it is there."""
+def remove(folder: str, but: str | None = None) -> None:
+    """Remove a run's folder, if it is there; `but`: except for the folder of that name in it."""
     filesystem, target = fsspec.core.url_to_fs(folder)
+    filesystem.invalidate_cache()
     with _reported(folder, "removed"):
-        if filesystem.exists(target):
-            filesystem.rm(target, recursive=True)
+        if not filesystem.exists(target):
+            return
+        paths = filesystem.ls(target, detail=False) if but else [target]
+        for path in paths:
+            if path.rstrip("/").rpartition("/")[2] != but:
+                filesystem.rm(path, recursive=True)
 
 
 def names(folder: str) -> list[str]:
@@ -178,15 +183,16 @@ def names(folder: str) -> list[str]:
     return sorted(path.rstrip("/").rpartition("/")[2] for path in paths if not path.endswith(".part"))
 
 
-def claimed(path: str) -> bool:
-    """Create an empty file; False if there was one already. Of several processes that ask, one is told True."""
+def claimed(path: str, owner: str = "") -> bool:
+    """Create a file that names its owner, if there is none. Of several that ask one is told True, the owner again."""
     filesystem, target = fsspec.core.url_to_fs(path)
     with _reported(path):
         filesystem.makedirs(filesystem._parent(target), exist_ok=True)
         try:
-            filesystem.open(target, "xb").close()
+            with filesystem.open(target, "xb") as file:
+                file.write(owner.encode())
         except FileExistsError:
-            return False
+            return bool(owner) and filesystem.cat_file(target).decode() == owner
     return True
 
 

@@ -176,7 +176,7 @@ def _unwritten(graph: Graph, plan: Plan, collection: Any, quarantined: int) -> D
             raise GuardError(
                 f"{plan.generation} would lack {lost} documents of the live {plan.live}, for the embedding service "
                 "refused them: `python -m pipelines quarantine` lists them, and why. Mend them, or take them out of "
-                f"the corpus; `promote {plan.generation}` makes it live all the same"
+                f"the corpus; `promote --force {plan.generation}` makes it live all the same"
             )
     return lacking
 

@@ -233,6 +233,8 @@ def _drift(graph: Graph, corpus: Digests) -> Iterator[dict[str, Any]]:
     """How far each generation is from the corpus, in documents."""
     existing, live = read_catalog(graph)
     for name, about in sorted(existing.items()):
+        if "settings" not in about:  # a run has just begun it, or died then
+            continue
         ids = graph.value("stored_ids", collection=opened(graph, name, about))
         stored = graph.value("stored_documents", stored_ids=ids)
         complete = stored.digests[stored.complete]

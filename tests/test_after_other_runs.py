@@ -9,9 +9,11 @@ import pytest
 
 from pipelines import catalog, ingesting, outcomes, planning, staging, steps
 from pipelines.errors import GateError, GuardError, StaleLiveError, StoreError
+from pipelines.explaining import explain
 from pipelines.runs import ingest
 from pipelines.settings import Settings
 from pipelines.stores import lancedb_store
+from pipelines.verifying import verify
 from tests.runs import live, numbered, run, stored_rows, write_corpus
 
 Changed = Callable[..., Settings]
@@ -233,3 +235,54 @@ def test_a_change_that_a_person_rejects_is_taken_back(settings: Changed, corpus:
     corpus(*range(40))
     report = ingest(settings())
     assert (report["counts"]["written"], report["counts"]["deleted"]) == (0, 0)
+
+
+def test_a_generation_that_a_run_died_over_as_it_began_it_hinders_nobody_and_is_collected(settings: Changed) -> None:
+    other = settings(**{"embedding.hashing.dimension": 64})
+    space = catalog.vector_space(other)
+    begun = f"{other.collection}_{catalog.fingerprint(space)[:8]}"
+    catalog.shared_graph(other).value("collection", generation=begun)  # and the run died
+    catalog.describe(catalog.shared_graph(other), begun, created_at="2026-01-01T00:00:00.000+00:00")
+
+    assert verify(settings())["sound"]
+    assert explain(settings(), "doc-00003")["state"] == "stored"
+    with pytest.raises(StoreError, match="is not whole"):
+        catalog.promote_generation(settings(), begun)
+    third = ingest(settings(**{"embedding.hashing.dimension": 128}))
+
+    assert begun in third["collected"]
+
+
+def test_what_a_run_began_that_died_is_completed_by_the_next(settings: Changed) -> None:
+    other = settings(**{"embedding.hashing.dimension": 64})
+    begun = f"{other.collection}_{catalog.fingerprint(catalog.vector_space(other))[:8]}"
+    catalog.shared_graph(other).value("collection", generation=begun)  # and the run died
+
+    report = ingest(other)
+
+    assert report["live"] == begun
+    about = {row["generation"]: row for row in catalog.generations(other)}[begun]
+    assert {"settings", "vector_space", "dimension", "probes"} <= about.keys()
+
+
+def test_a_renamed_metadata_column_is_stored(settings_with: Changed, tmp_path: Path) -> None:
+    def named(column: str) -> Settings:
+        listed = [row | {column: "en" if number % 2 else "de"} for number, row in enumerate(numbered(*range(10)))]
+        corpus = write_corpus(tmp_path / "corpus.jsonl", listed)
+        return settings_with(**corpus, **{"source.columns.metadata": (column,), "cache.path": "cache"})
+
+    ingest(named("lang"))
+    counts = ingest(named("language"))["counts"]
+
+    assert (counts["embedded"], counts["cached"], counts["written"], counts["deleted"]) == (0, 10, 10, 10)
+    assert {row["language"] for row in rows(named("language")).values()} == {"en", "de"}
+
+
+def test_a_document_of_several_questions_is_asked_them_all_though_one_column_is_its_id_and_theirs(
+    settings_with: Changed, tmp_path: Path
+) -> None:
+    listed = [row | {"question": f"{row['question']} {n}"} for row in numbered(*range(10)) for n in range(3)]
+
+    report = ingest(settings_with(**write_corpus(tmp_path / "corpus.jsonl", listed)))
+
+    assert report["questions"] == 30

@@ -189,3 +189,17 @@ def test_a_shard_begins_nothing_when_the_budget_is_spent(planned: Any) -> None:
 
     with pytest.raises(GuardError, match="was stopped"):
         ingesting.ingest_shard(settings, plan, plan.shards[0])
+
+
+def test_a_plan_that_is_made_again_keeps_what_the_run_has_spent(planned: Any) -> None:
+    settings, plan = planned(**{"budget.max_tokens": 10_000})
+    spending(settings, plan, 0).note(6_000)
+
+    settings, again = planned(**{"budget.max_tokens": 10_000})
+
+    assert again.folder == plan.folder
+    assert spending(settings, again, 0).usage()["counted", ""] == 6_000
+    with pytest.raises(GuardError, match="spent 12,000 tokens"):
+        other = spending(settings, again, 1)
+        other.note(6_000)
+        other.check()

@@ -245,3 +245,19 @@ def test_a_write_that_failed_is_tried_again_without_embedding(settings_with, tmp
 
     assert (again.embedded, again.cached, again.written) == (0, 107, 107)
     assert steps.finish(settings, plan).rows == 107
+
+
+def test_a_damaged_vector_is_looked_for_in_the_other_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    vectors = filled(tmp_path)
+    (file,) = tmp_path.rglob("*.parquet")
+    content = bytearray(file.read_bytes())
+    content[content.find(vectors[5].tobytes())] ^= 0xFF
+    file.write_bytes(content)
+    file.rename(file.with_name("0" * 32 + ".parquet"))  # it is listed first
+    EmbeddingCache(str(tmp_path), SPACE).add([TEXTS[5]], vectors[5:6])  # and embedded once more
+
+    found, there = EmbeddingCache(str(tmp_path), SPACE).vectors(TEXTS, 8)
+
+    assert there.all()
+    np.testing.assert_array_equal(found, vectors)
+    assert "1 vectors" in caplog.text

@@ -7,7 +7,9 @@ import pytest
 
 from pipelines.errors import SettingsError
 from pipelines.resolution import Layer, Resolved, resolve
-from pipelines.settings import home
+from pipelines.settings import home, marked
+
+SECRET = "hunter2-4711"
 
 
 def resolved(params: dict[str, Any], variables: dict[str, Any] | None = None) -> Resolved:
@@ -93,3 +95,33 @@ def test_a_star_allows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_the_operator_sets_is_taken_as_it_is() -> None:
     assert resolve([Layer("--set", {"source.path": "/etc/hostname"}, home())]).settings.source.path == "/etc/hostname"
+
+
+@pytest.mark.parametrize("key", [key for mark in ("location", "address") for key in marked(mark)])
+@pytest.mark.parametrize(
+    "place",
+    [
+        f"https://me:{SECRET}@host/x.jsonl",
+        f"s3://:{SECRET}@host/x",
+        f"https://host/x.parquet?X-Amz-Signature={SECRET}&v=1",
+        f"https://host/v1?subscription-key={SECRET}",
+        f"az://c/x?sv=1&sig={SECRET}",
+    ],
+)
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_secret_in_a_path_or_an_address_is_refused_and_not_shown(key: str, place: str, trusted: bool) -> None:
+    value = [place] if key.endswith("_urls") else place
+
+    with pytest.raises(SettingsError) as refused:
+        resolve([Layer("config/faq.toml", {key: value}, Path.cwd(), trusted)])
+
+    assert str(refused.value).startswith(f"{key} (from config/faq.toml) bears a password or a key")
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["hf://datasets/me/name@v1.0", "s3://bucket/key=value/x.parquet", "https://me@host:8080/a:b/x?keyspace=1", "a:b@c"],
+)
+def test_what_only_looks_like_a_secret_is_taken(place: str) -> None:
+    assert resolve([Layer("test", {"source.name": "files", "source.path": place}, Path("/"))]).settings.source.path

@@ -185,3 +185,27 @@ def test_the_command_says_when_there_is_nothing(tmp_path: Path) -> None:
 
     assert shown.exit_code == 0
     assert shown.stdout == "squad: nothing is in quarantine\n"
+
+
+def test_a_file_that_cannot_be_read_is_passed_over(settings_with: Changed, caplog: pytest.LogCaptureFixture) -> None:
+    settings = settings_with()
+    found(settings, "run one", 0, 1)
+    quarantine.settle(settings, "run one")
+    table = Path(quarantine.folder(settings), quarantine.TABLE)
+    table.write_bytes(b"")  # power was lost
+    found(settings, "run two", 0, 2)
+
+    assert documents(settings) == {"doc-2"}
+    assert f"{table} cannot be read and is passed over" in caplog.text
+    quarantine.settle(settings, "run two")
+    assert [entry["document_id"] for entry in quarantine.listed(settings)] == ["doc-2"]
+
+
+def test_a_plan_that_is_made_again_forgets_what_its_shards_found(settings_with: Changed) -> None:
+    settings = settings_with()
+    found(settings, "run", 3, 1)
+    found(settings, "another run", 0, 2)
+
+    planning.plan(settings, "run")
+
+    assert documents(settings) == {"doc-2"}

@@ -5,6 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from pipelines import ingesting, planning
 from pipelines.__main__ import app
 from pipelines.catalog import describe, live_pointer, promote_generation, read_catalog, rollback, shared_graph
 from pipelines.errors import StoreError
@@ -128,3 +129,14 @@ def test_the_command_says_where_it_went(settings: list[Settings], names: list[st
     assert shown.stdout.strip() == f"{names[0]} is live; {names[1]} was before"
     assert refused.exit_code == 1
     assert "no earlier generation to return to" in refused.stderr
+
+
+def test_a_generation_that_no_run_has_finished_is_promoted_by_force_alone(settings_with) -> None:
+    settings = settings_with()
+    plan = planning.plan(settings, "run")
+    ingesting.ingest_shard(settings, plan, plan.shards[0])  # and the run died
+
+    with pytest.raises(StoreError, match=r"is not whole: a run builds it, or did not finish"):
+        promote_generation(settings, plan.generation)
+
+    assert promote_generation(settings, plan.generation, force=True).live == plan.generation

@@ -146,3 +146,14 @@ def test_a_document_of_several_passages_that_lost_one_is_partial(settings_with: 
     assert found["state"] == "partial"
     assert len(found["generations"][0]["passage_ids"]) == found["corpus"][0]["passages"] - 1 > 1
     assert np.isclose(verify(settings)["counts"]["missing"], 1)
+
+
+def test_a_document_beyond_the_limit_is_explained_as_an_ingest_sees_it(settings_with: Changed, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl", numbered(*range(40)))
+    limited = settings_with(**corpus, **{"source.limit": 10})
+    ingest(limited)
+
+    assert explain(limited, "doc-00009")["state"] == "stored"
+    assert explain(limited, "doc-00010")["state"] == "unknown"
+    assert explain(settings_with(**corpus), "doc-00010")["state"] == "missing"
+    assert explain(settings_with(**corpus, **{"source.limit": 5}), "doc-00009")["state"] == "expired"

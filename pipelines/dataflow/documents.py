@@ -61,7 +61,8 @@ def _identified(table: pa.Table) -> tuple[pa.Array, pa.Array]:
         derived = [digest.hex() for digest in hashed(joined, DIGEST_BYTES)]
         ids = pc.coalesce(ids, pa.array(derived, pa.string()))
     if content[2:]:
-        joined = concatenated([joined, joined_values(content[2:])])
+        names = pa.scalar(repr(table.column_names[3:]))  # the same values under other names are other metadata
+        joined = concatenated([joined, names, joined_values(content[2:])])
     half = DIGEST_BYTES // 2
     halves = zip(hashed(joined_values([ids]), half), hashed(joined, half), strict=True)
     return ids, pa.array([identity + version for identity, version in halves], pa.binary(DIGEST_BYTES))

@@ -106,7 +106,7 @@ class Jobs:
 
 
 def key_of(text: str) -> str:
-    """The digest that a text is known by: 32 hex digits, a `custom_id` of the Batch API."""
+    """The digest that a text is known by: 32 hex digits, a `custom_id` of the Batch API; in the cache, too."""
     return _digest(text)
 
 

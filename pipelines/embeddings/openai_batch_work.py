@@ -112,7 +112,7 @@ class _Work:
     def outcome(self) -> Batched:
         """What there is to say."""
         keys = frozenset[str]().union(*(job.keys for job in self._touched.values()))
-        own = [job for job in self._touched.values() if job.keys <= self.texts.keys()]
+        own = [job for job in self._touched.values() if self._owns(job)]
         return Batched(
             pending=tuple(self._pending),
             wait_seconds=self._wait_seconds,
@@ -122,6 +122,13 @@ class _Work:
             reasons=tuple(self._reasons.items()),
             seconds=time.time() - min((job.since for job in own), default=time.time()),
         )
+
+    def _owns(self, job: Job) -> bool:
+        """Whether this shard keeps all that a job brought, counts what it was billed, and forgets it in the end.
+
+        A job may hold texts of several shards, and of none any more: the corpus has changed since it was submitted.
+        """
+        return self._spending.owns(job.name) if self._spending else job.keys <= self.texts.keys()
 
     def _batch(self, job: Job) -> "Batch | None":
         """The batch of a job, by the id that is remembered, else by the service's list."""
@@ -195,28 +202,34 @@ class _Work:
             raise self._ended(job, BusyServiceError(f"{message}: run again to submit them anew"))
 
     def _keep_vectors(self, job: Job, batch: "Batch", refused: dict[str, str], faults: list[str]) -> None:
-        """Put the vectors that are missing into the cache, some thousand at a time."""
-        kept, tokens = dict[str, np.ndarray](), 0
+        """Put the vectors that are missing into the cache, some thousand at a time.
+
+        Of a job of ours all are kept: they are paid for, and once it is forgotten, others look for them there.
+        """
+        kept, tokens, owned = dict[str, np.ndarray](), 0, self._owns(job)
         for result in self._service.results(batch.output_file_id):
             tokens += result.tokens
             if result.reason:
                 refused[result.key] = result.reason
             elif result.fault:
                 faults.append(result.fault)
-            elif result.vector is not None and result.key in self._missing:
+            elif result.vector is not None and self._is_to_be_kept(result.key, owned):
                 kept[result.key] = result.vector
             if len(kept) == KEPT_AT_ONCE:
                 self._keep(kept)
                 kept = {}
         self._keep(kept)
-        if job.keys <= self.texts.keys():  # else another shard may be done with it, and have forgotten it
+        if owned:  # else another shard may be done with it, and have forgotten it
             self._touched[job.name] = self.jobs.written(replace(job, tokens=tokens))
             if self._spending:
                 self._spending.note_batch(job.name, tokens)
 
+    def _is_to_be_kept(self, key: str, owned: bool) -> bool:
+        return key in self._missing or (owned and key not in self.texts)
+
     def _keep(self, vectors: dict[str, np.ndarray]) -> None:
         if vectors:
-            self._cache.add([self.texts[key] for key in vectors], np.stack(list(vectors.values())))
+            self._cache.add_digests([bytes.fromhex(key) for key in vectors], np.stack(list(vectors.values())))
             self._missing -= vectors.keys()
 
 

@@ -102,6 +102,8 @@ def readable_rows(piece: Piece, columns: ColumnSettings) -> Iterator[pa.RecordBa
     arrays, reasons = [], dict[int, str]()
     for role in row_schema(columns).names:
         column = getattr(columns, role) if role in RESERVED else role
+        if role == "question_id" and column == columns.document_id:  # then it tells no question from another
+            column = None
         if column is None or column not in piece.table.schema.names:
             arrays.append(pa.nulls(piece.table.num_rows, pa.string()))
         else:

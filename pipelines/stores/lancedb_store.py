@@ -23,7 +23,7 @@ from pipelines.stores.checks import checked_filter, distinct_records, refuse_oth
 from pipelines.stores.lancedb_runtime import lancedb
 from pipelines.stores.lancedb_search import DEPTH, index_recall, nearest_rows, vector_indices
 from pipelines.stores.lancedb_tables import Database
-from pipelines.stores.pointer import next_pointer, refuse_live, stale
+from pipelines.stores.pointer import first_description, next_pointer, refuse_live, stale
 
 IDS_PER_CALL = 5_000
 ROWS_PER_PARTITION = 4_096
@@ -65,7 +65,9 @@ def collection(
             table.checkout_latest()
             table.add_columns(pa.schema([field for field in schema if field.name not in table.schema.names]))
     if not tables.rows(client, "_generations", generation=generation):
-        tables.put(client, "_generations", _description(collection_name, generation, {}), replaced=None)
+        tables.put(
+            client, "_generations", _description(collection_name, generation, first_description()), replaced=None
+        )
     return table
 
 

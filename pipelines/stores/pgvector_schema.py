@@ -3,6 +3,7 @@
 `_generations` describes each generation, `_live` says which one a collection points at.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from pipelines.stores.pgvector_connection import Database
+from pipelines.stores.pointer import first_description
 
 _GENERATION = """
 CREATE TABLE {} (id text COLLATE "C" PRIMARY KEY, document_id text, title text, ordinal integer, text text,
@@ -57,9 +59,10 @@ def opened(database: Database, connection: psycopg.Connection, generation: str) 
 
 def create(connection: psycopg.Connection, collection_name: str, generation: str, dimension: int, metric: str) -> None:
     """Create the generation's table, unless another run was faster, and book it."""
-    booked = "INSERT INTO _generations VALUES (%s, %s, %s, %s, '{}') ON CONFLICT DO NOTHING"
+    booked = "INSERT INTO _generations VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+    first = json.dumps(first_description())
     with connection.transaction():  # another run that books it waits here for the end of this one
-        if connection.execute(booked, [generation, collection_name, dimension, metric]).rowcount:
+        if connection.execute(booked, [generation, collection_name, dimension, metric, first]).rowcount:
             connection.execute(SQL(_GENERATION).format(Identifier(generation), Literal(dimension)))
 
 

@@ -24,7 +24,7 @@ from pipelines.stores import pinecone_rows as rows
 from pipelines.stores.checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
 from pipelines.stores.pinecone_connection import Connection
 from pipelines.stores.pinecone_rows import Namespace
-from pipelines.stores.pointer import next_pointer, refuse_live, stale
+from pipelines.stores.pointer import first_description, next_pointer, refuse_live, stale
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,8 @@ def collection(
         refuse_other(generation, "dimension", entry.place.dimension, dimension)
         refuse_other(generation, "metric", entry.place.metric or metric, metric)
     else:
-        entry = catalog.Entry(client.place(dimension, metric), collection_name, generation, (), {})
+        place, first = client.place(dimension, metric), first_description()
+        entry = catalog.Entry(place, collection_name, generation, (), first)
     columns = tuple(dict.fromkeys([*entry.columns, *metadata_columns]))
     if not found or columns != entry.columns:
         catalog.record(client, replace(entry, columns=columns))

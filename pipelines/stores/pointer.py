@@ -36,6 +36,11 @@ def next_pointer(
     }
 
 
+def first_description() -> dict[str, Any]:
+    """How a generation is described from the moment it is there: a run that dies then leaves no nameless one."""
+    return {"created_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+
+
 def stale(collection_name: str, generation: str, live: str | None, expected_live: str | None) -> StaleLiveError:
     """The error for a pointer that another run moved first."""
     return StaleLiveError(

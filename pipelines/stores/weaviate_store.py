@@ -18,7 +18,7 @@ from pipelines.dataflow.records import record_schema
 from pipelines.errors import StoreError
 from pipelines.store_settings import WeaviateSettings
 from pipelines.stores.checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
-from pipelines.stores.pointer import next_pointer, refuse_live, stale
+from pipelines.stores.pointer import first_description, next_pointer, refuse_live, stale
 from pipelines.stores.weaviate_catalog import enter, enter_new, entries, live_entry, point_alias, strike
 from pipelines.stores.weaviate_connection import Connection, connected
 from pipelines.stores.weaviate_requests import answered, at_once
@@ -74,7 +74,7 @@ def collection(
     for column in missing:
         add_column(client, generation, column)
     if generation not in entries(client, "generation", collection_name):
-        enter_new(client, "generation", collection_name, generation, {})
+        enter_new(client, "generation", collection_name, generation, first_description())
     columns = (*found.metadata_columns, *missing)
     return Generation(client, generation, dimension, columns, client.client.collections.use(name))
 

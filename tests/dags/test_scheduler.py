@@ -118,8 +118,10 @@ def test_a_change_in_place_that_a_person_rejects_is_taken_back(airflow: LocalAir
 
     assert airflow.end_of_run("vector_ingest", run) == "failed"
     assert "rows from before it was changed" in airflow.log_of("vector_ingest", run, "approve")
-    _, state = airflow.run_dag("vector_ingest", {**conf, "source.limit": 100})
+    run, state = airflow.run_dag("vector_ingest", {**conf, "source.limit": 100})
     assert state == "success"
+    counts = airflow.report("vector_ingest", run)["counts"]
+    assert (counts["written"], counts["deleted"]) == (0, 0)
 
 
 def test_an_unknown_setting_fails_the_run_at_once_and_names_the_nearest(

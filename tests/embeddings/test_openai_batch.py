@@ -403,3 +403,36 @@ def test_what_a_batch_was_billed_counts_once_however_often_it_is_told(
     second = ingest_shard(settings, plan, plan.shards[0], None, batched)
 
     assert first.tokens_billed == second.tokens_billed == plan.tokens
+
+
+def test_a_job_of_a_run_that_died_is_counted_though_a_document_has_left_since(
+    server: OpenAIBatchServer, batch_settings: Changed, tmp_path: Path
+) -> None:
+    settings = batch_settings()
+    plan = planning.plan(settings, "dead")
+    advanced(settings, plan.shards[0], {})  # submitted; then the process dies
+    lines = [json.dumps({"id": str(number), "text": line(number)}) + "\n" for number in range(1, DOCUMENTS)]
+    (tmp_path / "corpus.jsonl").write_text("".join(lines))
+
+    report = ingest(settings)
+
+    assert len(server.batches) == 1
+    assert report["tokens_billed"] == plan.tokens
+    assert not list((tmp_path / "cache" / "batches").rglob("*.json"))
+    write_corpus(tmp_path, DOCUMENTS)  # the document comes back: it is paid for
+    again = ingest(settings)
+    assert (again["counts"]["cached"], again["tokens_billed"], len(server.batches)) == (1, 0, 1)
+
+
+def test_a_job_of_two_shards_is_counted_once_and_is_there_for_both(
+    server: OpenAIBatchServer, batch_settings: Changed, tmp_path: Path
+) -> None:
+    plan = planning.plan(batch_settings(), "dead")
+    advanced(batch_settings(), plan.shards[0], {})  # one shard then
+
+    report = ingest(batch_settings(**{"ingest.shard_passages": 15}))  # three now
+
+    assert len(server.batches) == 1
+    assert report["tokens_billed"] == plan.tokens
+    assert (report["counts"]["written"], sync_texts(server)) == (DOCUMENTS, set())
+    assert not list((tmp_path / "cache" / "batches").rglob("*.json"))

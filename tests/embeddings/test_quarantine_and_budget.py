@@ -11,7 +11,7 @@ from rich.console import Console
 from pipelines import ingesting, planning, quarantine, steps, terminal
 from pipelines.catalog import generations, shared_graph
 from pipelines.embeddings.retrying import DeniedServiceError
-from pipelines.errors import GuardError
+from pipelines.errors import GateError, GuardError
 from pipelines.explaining import explain
 from pipelines.report import run_report
 from pipelines.runs import ingest
@@ -307,3 +307,58 @@ def test_too_many_refused_texts_are_listed_though_the_run_failed(
         ingest(openai_settings())
 
     assert {entry["document_id"] for entry in quarantine.listed(openai_settings())} == {"0", "1", "2", "3", "4"}
+
+
+def test_a_new_generation_that_would_lack_a_document_of_the_live_one_does_not_take_its_place(
+    openai: OpenAIServer, openai_settings: Changed
+) -> None:
+    before = ingest(openai_settings())
+    openai.refused.add("Line 7 of the corpus.")
+    narrow = openai_settings(**{"embedding.openai.dimensions": 128, "cache.path": None})
+
+    for _ in range(2):
+        with pytest.raises(
+            GuardError, match=r"would lack 1 documents of the live .* for the embedding service refused"
+        ):
+            ingest(narrow)
+
+    assert live(narrow) == before["live"]
+    openai.refused.clear()
+    assert ingest(narrow)["promoted"]
+
+
+def test_a_refused_passage_that_is_there_already_is_not_missed(
+    openai: OpenAIServer, openai_settings: Changed, tmp_path: Path
+) -> None:
+    changes = {"evaluation.max_questions": 0, "passages.max_tokens": 16, "cache.path": None}
+    corpus, sentences = tmp_path / "corpus.jsonl", " ".join(f"This is sentence number {n}." for n in range(9))
+    corpus.write_text(corpus.read_text().replace("Line 7 of the corpus.", sentences))
+    elsewhere = openai_settings(**changes, **{"store.lancedb.uri": "elsewhere"})
+    ingest(elsewhere)
+    stored = stored_rows(elsewhere, live(elsewhere) or "").values()
+    texts = [row["text"] for row in sorted(stored, key=lambda row: row["ordinal"]) if row["document_id"] == "7"]
+    settings = openai_settings(**changes)
+    openai.refused.add(texts[-1])
+    ingest(settings)
+    openai.refused.add(texts[0])  # which was stored by the run before
+
+    report = ingest(settings)
+
+    assert report["counts"]["quarantined"] == 2
+    assert report["rows"] == report["counts"]["passages"] - 1
+
+
+def test_a_generation_that_nothing_can_be_asked_of_is_not_let_pass(
+    openai: OpenAIServer, openai_settings: Changed, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    lines = [f'{{"id": "{n}", "text": "Line {n} of the corpus.", "question": "What of {n}?"}}' for n in range(40)]
+    corpus.write_text("\n".join(lines))
+    openai.refused.update(f"What of {n}?" for n in range(1, 40))
+
+    with pytest.raises(GateError, match=r"1 of the 40 questions could be asked, for the embedding service refused"):
+        ingest(openai_settings())
+
+    openai.refused.difference_update(f"What of {n}?" for n in range(1, 30))
+    report = ingest(openai_settings())
+    assert (report["questions"], report["promoted"]) == (30, True)

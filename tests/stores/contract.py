@@ -12,7 +12,7 @@ instead, and ends as an expected failure that prints the reason.
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -134,6 +134,7 @@ class StoreContract:
         blue = store.generation()
         assert (blue.count(), blue.ids(), blue.found()) == (0, [], [])
         assert store.generations() == {BLUE: {}}
+        assert store.created_at(BLUE) <= datetime.now(UTC).isoformat()  # so that what died then can be collected
 
     def test_opening_again_keeps_rows_and_description(self, store: Store) -> None:
         store.generation().write(records(range(3)))

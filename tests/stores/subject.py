@@ -73,7 +73,12 @@ class Store:
         return Generation(self, opened, metric)
 
     def generations(self, collection_name: str = COLLECTION) -> dict[str, dict[str, Any]]:
-        return self._catalog("generations", collection_name)
+        """Their descriptions, but for since when they are there."""
+        found = self._catalog("generations", collection_name)
+        return {name: {k: v for k, v in about.items() if k != "created_at"} for name, about in found.items()}
+
+    def created_at(self, generation: str, collection_name: str = COLLECTION) -> str:
+        return self._catalog("generations", collection_name)[generation]["created_at"]
 
     def live(self, collection_name: str = COLLECTION) -> dict[str, Any] | None:
         return self._catalog("live_generation", collection_name)
