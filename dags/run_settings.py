@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from airflow.configuration import conf
 from airflow.exceptions import AirflowNotFoundException
 from airflow.sdk import Asset, BaseHook, Param, Variable, get_current_context
 from croniter import croniter
@@ -12,6 +13,7 @@ from croniter import croniter
 from pipelines.connections import with_address
 from pipelines.credentials import is_remote, wanted
 from pipelines.errors import SettingsError
+from pipelines.registry import unknown
 from pipelines.resolution import DEFAULT_COLLECTION, Layer, Resolved, collections, resolve
 from pipelines.settings import Settings, home
 from pipelines.variables import variable_layers
@@ -21,6 +23,8 @@ PRESETS = ("@once", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pipelines.outcomes import Plan
 
 
 def resolved_settings(collection: str, given: Mapping[str, Any]) -> Resolved:
@@ -84,6 +88,25 @@ def given_params() -> dict[str, Any]:
     """The params of this run, keys included that the form does not know."""
     context = get_current_context()
     return {**context["params"], **(context["dag_run"].conf or {})}
+
+
+def known_params() -> dict[str, Any]:
+    """The params of this run, of a DAG that takes no others than its form has. Raises SettingsError for another."""
+    given, known = given_params(), list(get_current_context()["dag"].params)
+    for key in given.keys() - known:
+        raise SettingsError(f"run params: {unknown('a param of this DAG', key, known)}")
+    return given
+
+
+def refuse_many_shards(plan: Plan) -> None:
+    """Raise SettingsError when a plan has more shards than Airflow maps a task over."""
+    most = conf.getint("core", "max_map_length")
+    if len(plan.shards) > most:
+        wanted = -(-sum(shard.passages for shard in plan.shards) // most)
+        raise SettingsError(
+            f"{len(plan.shards):,} shards are more than Airflow maps a task over ([core] max_map_length = {most:,}): "
+            f"set ingest.shard_passages to {wanted:,} or more. Nothing was embedded"
+        )
 
 
 def prepared(settings: str | Settings) -> Settings:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from run_settings import collection_param, prepared, resolved_settings
+from run_settings import collection_param, known_params, prepared, resolved_settings
 
 from pipelines.errors import SquadronError
 from pipelines.registry import EMBEDDINGS, STORES
@@ -62,7 +62,7 @@ def vector_bakeoff() -> None:
         """Each service that was asked for with each store."""
         from pipelines import comparing
 
-        params = get_current_context()["params"]
+        params = known_params()
         return [vars(pair) for pair in comparing.pairs(params["embeddings"], params["stores"])]
 
     # One at a time, and in the pool of the services whose models are on the workers: all pairs use their processors.

@@ -30,7 +30,15 @@ from airflow.sdk.exceptions import TaskDeferred
 from run_alerts import SinceQueued, call_named, failed  # of plugins/
 from run_lineage import lineage_task, record_build, record_promotion
 from run_metrics import send, send_queue_depth, send_shards_left
-from run_settings import given_params, pool_of, prepared, resolved_settings, scheduled, sound_collections
+from run_settings import (
+    given_params,
+    pool_of,
+    prepared,
+    refuse_many_shards,
+    resolved_settings,
+    scheduled,
+    sound_collections,
+)
 
 from pipelines.errors import GateError, GuardError, SettingsError, SourceError, UnreachableSourceError
 from pipelines.form import form_fields
@@ -152,6 +160,7 @@ def _tasks(collection: str, pool: str) -> None:
 
         context = get_current_context()
         made = planning.plan(prepared(settings), context["run_id"])
+        refuse_many_shards(made)
         context["ti"].xcom_push(key="plan", value=asdict(replace(made, shards=[])))
         send(made.collection, "plan", vars(made))
         send_queue_depth(made.collection, len(made.shards))

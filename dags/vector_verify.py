@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from run_settings import collection_param, prepared, resolved_settings
+from run_settings import collection_param, known_params, prepared, resolved_settings
 
 from pipelines.errors import StoreError
 from pipelines.resolution import DEFAULT_COLLECTION, collections
@@ -41,7 +41,7 @@ def vector_verify() -> None:
     @task
     def collections_to_verify() -> list[str]:
         """The collection that was asked for, or all that have a file in config/."""
-        named = get_current_context()["params"]["collection"]
+        named = known_params()["collection"]
         return [named] if named else collections()
 
     @task(map_index_template="{{ collection_name }}", multiple_outputs=False)

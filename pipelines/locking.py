@@ -1,9 +1,8 @@
 """Locking: one run of a collection at a time on this machine.
 
-Two runs at once would not harm each other's rows, whose ids are made of content, but each would delete what only the
-other knows of, and one of them would fail at the end. In Airflow the DAG has one active run; the command line takes
-this lock. It lies in the staging folder and ends with the process, however that ends. In an object store there is
-none: there the live pointer alone, which is compared before it is moved, keeps runs apart.
+Of two runs at once the one that planned first ends with an error, for its plan is out of date (`planned_generation`).
+That neither needs to begin: in Airflow the DAG has one active run, and the command line, which repairs as well, takes
+this lock. It lies in the staging folder and ends with the process, however that ends. In an object store there is none.
 """
 
 import fcntl

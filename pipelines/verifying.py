@@ -25,6 +25,7 @@ from pipelines.dataflow.vectors import vectors_of
 from pipelines.embeddings.retrying import RefusedTextsError
 from pipelines.errors import GuardError
 from pipelines.graph import Graph
+from pipelines.locking import only_run
 from pipelines.progress import Progress
 from pipelines.quarantine import listed
 from pipelines.searching import live_graph
@@ -51,6 +52,13 @@ def verify(settings: Settings, repair: bool = False, vectors: int | None = None)
     documents than `guard.max_deleted_fraction` allows, for a model that is not the one which made the generation, and
     for more tokens than the budget allows.
     """
+    if repair:
+        with only_run(settings):
+            return _verified(settings, True, vectors)
+    return _verified(settings, False, vectors)
+
+
+def _verified(settings: Settings, repair: bool, vectors: int | None) -> dict[str, Any]:
     started = time.monotonic()
     graph, live = live_graph(settings)
     about, checked = read_catalog(graph)[0][live], VECTORS_CHECKED if vectors is None else vectors

@@ -13,6 +13,7 @@ from pipelines.errors import StoreError
 from pipelines.locking import only_run
 from pipelines.runs import ingest
 from pipelines.settings import Settings
+from pipelines.verifying import verify
 
 Changed = Callable[..., Settings]
 HOLD = """
@@ -46,6 +47,18 @@ def test_a_second_run_of_a_collection_is_refused_and_told_whose_the_first_is(
     first.communicate()
     assert ingest(settings)["counts"]["written"] > 0
     assert [path.name for path in (tmp_path / "staging").rglob("*.lock")] == []
+
+
+def test_a_repair_is_refused_beside_another_run_and_a_look_is_not(settings_with: Changed) -> None:
+    settings = settings_with()
+    ingest(settings)
+
+    with only_run(settings):
+        with pytest.raises(StoreError, match="is under way"):
+            verify(settings, repair=True)
+        assert verify(settings)["sound"]
+
+    assert verify(settings, repair=True)["sound"]
 
 
 def test_the_command_line_fails_beside_another_run(settings_with: Changed, tmp_path: Path) -> None:

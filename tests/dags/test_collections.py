@@ -123,3 +123,5 @@ print(json.dumps([str(run.state), values]))
 
     state, (report,) = dag_run("vector_verify", {"collection": "sample"})
     assert (state, report["sound"], report["generation"]) == ("success", True, first["generation"])
+    state, reports = dag_run("vector_verify", {"collection": "sample", "repar": True})
+    assert (state, reports) == ("failed", [])

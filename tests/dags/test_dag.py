@@ -135,6 +135,25 @@ def test_it_runs_end_to_end_in_one_process_and_twice_embeds_once(environment: di
     assert not list((tmp_path / "staging").rglob("*.parquet"))
 
 
+def test_more_shards_than_airflow_maps_over_are_refused_with_the_size_that_would_do(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment["AIRFLOW__CORE__MAX_MAP_LENGTH"] = "3"
+    run_airflow(environment, "db", "migrate")
+    pairs = [
+        *("source.name=sample", "embedding.service=hashing", "ingest.shard_passages=10"),
+        f"store.lancedb.uri={tmp_path / 'lancedb'}",
+        f"ingest.staging={tmp_path / 'staging'}",
+    ]
+    command = [sys.executable, "dags", *(f"--set={pair}" for pair in pairs)]
+
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180)
+
+    assert done.returncode == 2
+    assert "11 shards are more than Airflow maps a task over" in done.stderr
+    assert "set ingest.shard_passages to 36 or more" in done.stderr
+
+
 def test_wrong_settings_are_refused_before_airflow_starts(environment: dict[str, str]) -> None:
     done = subprocess.run(
         [sys.executable, "dags", "--set", "store.name=lancdb"],
