@@ -17,11 +17,7 @@ from airflow.sdk import (
     AssetAlias,
     AsyncCallback,
     DeadlineAlert,
-    ExceptionRetryPolicy,
     Param,
-    RetryAction,
-    RetryDecision,
-    RetryRule,
     get_current_context,
     task,
 )
@@ -30,6 +26,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from run_alerts import SinceQueued, call_named, failed  # of plugins/
 from run_lineage import lineage_task, record_build, record_promotion
 from run_metrics import send, send_queue_depth, send_shards_left
+from run_retries import RETRY_POLICY
 from run_settings import (
     given_params,
     pool_of,
@@ -40,34 +37,12 @@ from run_settings import (
     sound_collections,
 )
 
-from pipelines.errors import GateError, GuardError, SettingsError, SourceError, UnreachableSourceError
 from pipelines.form import form_fields
 from pipelines.lineage import collection_uri
 from pipelines.resolution import DEFAULT_COLLECTION
 from pipelines.settings import Settings
 
 log = logging.getLogger("pipelines.dag")
-
-# Trying again cannot help against these; all else (a service or a disk that failed) is tried again.
-REFUSALS = [
-    *(SettingsError, SourceError, GuardError, GateError, HITLRejectException),
-    "pipelines.embeddings.retrying.DeniedServiceError",
-]
-
-
-LONGEST_WAIT_SECONDS = 3600
-"""A service whose clock is wrong may ask for years."""
-
-
-class AskedRetryPolicy(ExceptionRetryPolicy):
-    """The rules; but where a service asked to be left alone for so long, the next try comes after that time."""
-
-    def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
-        seconds = getattr(exception, "retry_after", None)
-        if seconds is None:
-            return super().evaluate(exception, try_number, max_tries, context)
-        seconds = min(seconds, LONGEST_WAIT_SECONDS)
-        return RetryDecision.retry(timedelta(seconds=seconds), f"the service asked to wait; {seconds:.1f} s it is")
 
 
 class ResumableTask(_PythonDecoratedOperator):
@@ -106,12 +81,7 @@ DEFAULTS = {
     "retry_delay": timedelta(seconds=30),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=15),
-    "retry_policy": AskedRetryPolicy(
-        rules=[
-            RetryRule(exception=UnreachableSourceError, action=RetryAction.DEFAULT),
-            RetryRule(exception=REFUSALS, action=RetryAction.FAIL),
-        ]
-    ),
+    "retry_policy": RETRY_POLICY,
     "execution_timeout": timedelta(hours=12),
 }
 

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
+from run_retries import RETRY_POLICY
 from run_settings import collection_param, known_params, prepared, resolved_settings
 
 from pipelines.errors import StoreError
@@ -35,7 +36,12 @@ log = logging.getLogger("pipelines.dag")
             None, type=["null", "integer"], minimum=0, title="vectors", description="How many are made anew."
         ),
     },
-    default_args={"owner": "squadron", "retries": 1, "retry_delay": timedelta(minutes=5)},
+    default_args={
+        "owner": "squadron",
+        "retries": 1,
+        "retry_delay": timedelta(minutes=5),
+        "retry_policy": RETRY_POLICY,
+    },
 )
 def vector_verify() -> None:
     @task
