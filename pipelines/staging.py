@@ -178,7 +178,7 @@ def names(folder: str) -> list[str]:
     filesystem.invalidate_cache()
     try:
         paths = filesystem.ls(target, detail=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(path.rstrip("/").rpartition("/")[2] for path in paths if not path.endswith(".part"))
 

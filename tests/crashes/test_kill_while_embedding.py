@@ -48,7 +48,7 @@ def sent(server: OpenAIServer) -> Counter[str]:
 
 
 # The model is tried with a few requests first; then a batch of 64 passages is 16 requests, and one of 32 eight.
-@pytest.mark.parametrize(("request_number", "answered"), [(6, True), (11, False), (16, True), (24, False)])
+@pytest.mark.parametrize(("request_number", "answered"), [(6, True), (11, False), (16, True), (20, False)])
 def test_what_was_answered_before_a_kill_is_not_sent_again(
     launcher: Launcher, server: OpenAIServer, tmp_path: Path, request_number: int, answered: bool
 ) -> None:

@@ -65,7 +65,7 @@ def settings(airflow: LocalAirflow, openai: OpenAIServer, cohere: CohereServer, 
     values: dict[str, Any] = {
         "source": {"name": "sample", "limit": 40},
         "embedding": {
-            "openai": {"base_url": f"{openai.url}/v1", "deadline_seconds": 1},
+            "openai": {"base_url": f"{openai.url}/v1", "deadline_seconds": 5},
             "cohere": {"base_url": cohere.url},
         },
         "store": {"lancedb": {"uri": str(tmp_path / "lancedb")}},
@@ -120,11 +120,10 @@ def test_a_task_is_tried_again_when_the_service_asked_and_does_not_wait_for_it_i
 ) -> None:
     retries = collector.metrics["airflow.squadron.squad.plan.retries"]
     before = len(retries)
-    openai.faults.add("POST", status=429, headers={"retry-after": str(ASKED_SECONDS)}, body="{}")
+    openai.faults.add("POST", status=429, headers={"retry-after": str(ASKED_SECONDS)}, body="{}", times=1)
 
     run = airflow.start_dag("vector_ingest", {"embedding_service": "openai"})
     airflow.task_in_state("vector_ingest", run, "plan", "up_for_retry")  # it tries the model before anything is sent
-    openai.faults.clear()
 
     assert "BusyServiceError" in airflow.log_of("vector_ingest", run, "plan")
     columns = "retry_delay_override, retry_reason"

@@ -256,7 +256,7 @@ def test_an_index_that_makes_no_progress_is_not_waited_for(server: WeaviateServe
     server.index_queue = [20] * 10
     hasty = blue.store.settings.model_copy(update={"timeout_seconds": 0.01})
     with pytest.raises(StoreError, match=rf"20 vectors of '{BLUE}' wait to be indexed"):
-        weaviate_store.index_built(blue.collection, "cosine", hasty)
+        weaviate_store.index_built(blue.collection, "cosine", hasty, None)
 
 
 def test_a_read_only_shard_is_told(server: WeaviateServer, blue: Generation) -> None:
