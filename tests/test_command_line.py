@@ -18,20 +18,38 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def pipelines(tmp_path: Path) -> Run:
     """Runs `python -m pipelines` on the sample with hashed vectors, everything below tmp_path."""
+    return runner_below(tmp_path)
+
+
+@pytest.fixture
+def ingested(first_run: tuple[dict[str, Any], Path], tmp_path: Path) -> dict[str, Any]:
+    """What a first `ingest` reported, whose index, cache and staging are below tmp_path as if it had run there."""
+    report, folder = first_run
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return report
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    folder = tmp_path_factory.mktemp("first")
+    return answer(runner_below(folder)("ingest", "--json")), folder
+
+
+def runner_below(folder: Path) -> Run:
     pairs = {
         "collection": "demo",
         "source.name": "sample",
         "embedding.service": "hashing",
-        "store.lancedb.uri": str(tmp_path / "lancedb"),
-        "ingest.staging": str(tmp_path / "staging"),
-        "cache.path": str(tmp_path / "cache"),
+        "store.lancedb.uri": str(folder / "lancedb"),
+        "ingest.staging": str(folder / "staging"),
+        "cache.path": str(folder / "cache"),
     }
 
     def run(command: str, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         settings = [f"--set={key}={value}" for key, value in pairs.items()]
         return subprocess.run(
             [sys.executable, "-m", "pipelines", command, *settings, *arguments],
-            cwd=tmp_path,
+            cwd=folder,
             capture_output=True,
             text=True,
             timeout=120,
@@ -64,14 +82,12 @@ def test_ingest_reports_what_the_contract_names(pipelines: Run) -> None:
     assert (counts["documents"], counts["passages"], counts["embedded"], counts["written"]) == (104, 107, 107, 107)
 
 
-def test_a_second_ingest_embeds_and_writes_nothing(pipelines: Run) -> None:
-    first = answer(pipelines("ingest", "--json"))
-
+def test_a_second_ingest_embeds_and_writes_nothing(pipelines: Run, ingested: dict[str, Any]) -> None:
     second = answer(pipelines("ingest", "--json"))
 
     assert (second["counts"]["embedded"], second["counts"]["written"], second["counts"]["deleted"]) == (0, 0, 0)
-    assert second["counts"]["unchanged"] == first["counts"]["passages"]
-    assert second["metrics"] == first["metrics"]
+    assert second["counts"]["unchanged"] == ingested["counts"]["passages"]
+    assert second["metrics"] == ingested["metrics"]
 
 
 def test_ingest_tells_a_person_what_it_did(pipelines: Run) -> None:
@@ -92,9 +108,8 @@ def test_plan_says_what_would_change_and_writes_nothing(pipelines: Run, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("ingested")
 def test_search_prints_ranked_matches(pipelines: Run) -> None:
-    answer(pipelines("ingest", "--json"))
-
     found = answer(pipelines("search", "The deepest trench of the ocean", "--top-k", "3", "--json"))
 
     assert [match["rank"] for match in found["matches"]] == [1, 2, 3]
@@ -103,9 +118,8 @@ def test_search_prints_ranked_matches(pipelines: Run) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.usefixtures("ingested")
 def test_search_keeps_to_a_filter_and_refuses_an_unknown_column(pipelines: Run) -> None:
-    answer(pipelines("ingest", "--json"))
-
     found = answer(pipelines("search", "water", "--filter", "title=Tea", "--json"))
     refused = pipelines("search", "water", "--filter", "colour=red")
 
@@ -123,9 +137,9 @@ def test_search_before_any_ingest_says_what_to_do(pipelines: Run) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_another_template_is_built_beside_and_rollback_returns(pipelines: Run) -> None:
+def test_another_template_is_built_beside_and_rollback_returns(pipelines: Run, ingested: dict[str, Any]) -> None:
     plain = ("--set=passages.template=plain_v1", "--set=gate.max_drop=0.5")
-    first = answer(pipelines("ingest", "--json"))["generation"]
+    first = ingested["generation"]
 
     second = answer(pipelines("ingest", "--json", *plain))
     back = answer(pipelines("rollback", "--json"))
@@ -142,8 +156,10 @@ def test_another_template_is_built_beside_and_rollback_returns(pipelines: Run) -
     assert forward["live"] == second["generation"]
 
 
-def test_a_worse_generation_is_refused_and_the_live_one_stays(pipelines: Run, tmp_path: Path) -> None:
-    live = answer(pipelines("ingest", "--json"))["live"]
+def test_a_worse_generation_is_refused_and_the_live_one_stays(
+    pipelines: Run, ingested: dict[str, Any], tmp_path: Path
+) -> None:
+    live = ingested["live"]
 
     done = pipelines("ingest", "--set=passages.template=plain_v1", "--set=gate.max_drop=0.01")
     listed = answer(pipelines("generations", "--json"))["generations"]
@@ -155,17 +171,16 @@ def test_a_worse_generation_is_refused_and_the_live_one_stays(pipelines: Run, tm
     assert not list((tmp_path / "staging").rglob("*.parquet"))
 
 
+@pytest.mark.usefixtures("ingested")
 def test_rollback_without_a_predecessor_is_refused(pipelines: Run) -> None:
-    answer(pipelines("ingest", "--json"))
-
     done = pipelines("rollback")
 
     assert done.returncode == 1
     assert "no earlier generation" in done.stderr
 
 
-def test_promoting_an_unknown_generation_names_those_that_exist(pipelines: Run) -> None:
-    live = answer(pipelines("ingest", "--json"))["live"]
+def test_promoting_an_unknown_generation_names_those_that_exist(pipelines: Run, ingested: dict[str, Any]) -> None:
+    live = ingested["live"]
 
     done = pipelines("promote", "demo_00000000")
 
@@ -173,12 +188,10 @@ def test_promoting_an_unknown_generation_names_those_that_exist(pipelines: Run) 
     assert live in done.stderr
 
 
-def test_evaluate_measures_the_live_generation(pipelines: Run) -> None:
-    report = answer(pipelines("ingest", "--json"))
-
+def test_evaluate_measures_the_live_generation(pipelines: Run, ingested: dict[str, Any]) -> None:
     measured = answer(pipelines("evaluate", "--json"))
 
-    assert measured["metrics"] == report["metrics"]
+    assert measured["metrics"] == ingested["metrics"]
     assert measured["questions"] == 351
 
 
@@ -263,8 +276,8 @@ def test_help_imports_nothing_heavy() -> None:
     assert not modules & {"torch", "lancedb", "hamilton", "pyarrow", "numpy", "pydantic", "airflow", "datasets"}
 
 
+@pytest.mark.usefixtures("ingested")
 def test_an_unchanged_run_loads_no_model(pipelines: Run, tmp_path: Path) -> None:
-    assert pipelines("ingest").returncode == 0
     code = (
         "import sys, json\n"
         f"sys.argv = {['pipelines', 'ingest', *[a for a in pipelines('config').args if a.startswith('--set')]]!r}\n"

@@ -1,12 +1,16 @@
 """A real Airflow on this machine: api-server, scheduler and dag-processor on SQLite, spoken to over REST."""
 
+import atexit
 import contextlib
+import functools
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -50,6 +54,21 @@ def run_airflow(environment: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
+def make_database(environment: dict[str, str]) -> None:
+    """Make the SQLite database of an Airflow: what `airflow db migrate` makes, once a process, and a copy for each."""
+    home = Path(environment["AIRFLOW_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copy(_migrated() / "airflow.db", home / "airflow.db")
+
+
+@functools.cache
+def _migrated() -> Path:
+    home = Path(tempfile.mkdtemp(prefix="squadron-tests-airflow-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    run_airflow(airflow_environment(home), "db", "migrate")
+    return home
+
+
 class LocalAirflow:
     """The running parts, as a context manager; `more` are parts beside those that every run needs."""
 
@@ -59,7 +78,7 @@ class LocalAirflow:
         self._address = self._environment["AIRFLOW__API__BASE_URL"]
         self._logs = home / "parts"
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._token = ""
+        self._token = self._admin = ""
 
     def __enter__(self) -> "LocalAirflow":
         self._set_up()
@@ -68,7 +87,7 @@ class LocalAirflow:
             for part in self._parts:
                 self._processes.append(self._started(part))
             self._wait(self._healthy, 180, "Airflow to be healthy")
-            self._token = self._login("operator")
+            self._token, self._admin = self._login("operator"), self._login("admin")
             self._wait(lambda: self.get("dags/vector_ingest")["is_paused"] is False, 60, "the DAG to be there")
         except BaseException:
             self.__exit__()
@@ -103,11 +122,18 @@ class LocalAirflow:
 
     def set_variable(self, key: str, value: str) -> None:
         """Set an Airflow Variable as an administrator does."""
-        run_airflow(self._environment, "variables", "set", key, value)
+        body = {"key": key, "value": value}
+        try:
+            self._call("POST", "api/v2/variables", body, self._admin)
+        except urllib.error.HTTPError as error:
+            if error.code != 409:
+                raise
+            self._call("PATCH", f"api/v2/variables/{key}", body, self._admin)
 
     def set_connection(self, name: str, kind: str, password: str) -> None:
         """Set an Airflow Connection with a secret as an administrator does."""
-        run_airflow(self._environment, "connections", "add", name, f"--conn-type={kind}", f"--conn-password={password}")
+        body = {"connection_id": name, "conn_type": kind, "password": password}
+        self._call("POST", "api/v2/connections", body, self._admin)
 
     def log_of_part(self, part: str) -> str:
         """What a part has logged so far."""
@@ -186,7 +212,7 @@ class LocalAirflow:
         return self._environment
 
     def _set_up(self) -> None:
-        run_airflow(self._environment, "db", "migrate")
+        make_database(self._environment)
 
     def _command(self, part: str) -> list[str]:
         return ["airflow", part]
@@ -210,10 +236,11 @@ class LocalAirflow:
         body = {"username": user, "password": json.loads(passwords.read_text())[user]}
         return self._call("POST", "auth/token", body)["access_token"]
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None, token: str | None = None) -> Any:
+        """The answer to a request of the operator's, or of whose `token` is given."""
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        if token or self._token:
+            headers["Authorization"] = f"Bearer {token or self._token}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self._address}/{path}", data, headers, method=method)
         with urllib.request.urlopen(request, timeout=30) as answer:

@@ -9,7 +9,7 @@ import pytest
 from pipelines.comparing import Pair, failed, measured, pairs, settings_of_pair, table
 from pipelines.registry import EMBEDDINGS, STORES
 from pipelines.settings import Settings
-from tests.dags.local_airflow import ROOT, airflow_environment, run_airflow
+from tests.dags.local_airflow import ROOT, airflow_environment, make_database
 from tests.dags.test_dag import run_python
 
 HASHING, OPENAI = Pair("hashing", "lancedb"), Pair("openai", "lancedb")
@@ -72,7 +72,7 @@ def test_a_pair_that_fails_does_not_hinder_the_others_and_the_configured_collect
         "cache.path": str(tmp_path / "cache"),
     }
     environment["AIRFLOW_VAR_VECTOR_INGEST"] = json.dumps(places | {"source.name": "sample"})
-    run_airflow(environment, "db", "migrate")
+    make_database(environment)
     conf = {"embeddings": ["openai", "hashing"], "stores": ["lancedb"], "limit": 20}
     code = f"""
 import json

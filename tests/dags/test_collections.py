@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.dags.local_airflow import ROOT, airflow_environment, run_airflow
+from tests.dags.local_airflow import ROOT, airflow_environment, make_database
 from tests.dags.test_dag import run_python
 
 pytestmark = pytest.mark.xdist_group("airflow")
@@ -90,7 +90,7 @@ def test_the_dags_beside_the_ingest_verify_repair_and_roll_back(tmp_path: Path) 
     }
     variable = json.dumps({key: value for key, value in settings.items() if key != "collection"})
     environment["AIRFLOW_VAR_VECTOR_INGEST"] = variable
-    run_airflow(environment, "db", "migrate")
+    make_database(environment)
 
     def pipelines(*arguments: str) -> Any:
         command = [sys.executable, "-m", "pipelines", *arguments, "--json"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.dags.local_airflow import ROOT, airflow_environment, run_airflow
+from tests.dags.local_airflow import ROOT, airflow_environment, make_database
 
 pytestmark = pytest.mark.xdist_group("airflow")
 
@@ -139,7 +139,7 @@ def test_more_shards_than_airflow_maps_over_are_refused_with_the_size_that_would
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     environment["AIRFLOW__CORE__MAX_MAP_LENGTH"] = "3"
-    run_airflow(environment, "db", "migrate")
+    make_database(environment)
     pairs = [
         *("source.name=sample", "embedding.service=hashing", "ingest.shard_passages=10"),
         f"store.lancedb.uri={tmp_path / 'lancedb'}",
@@ -169,7 +169,7 @@ def test_wrong_settings_are_refused_before_airflow_starts(environment: dict[str,
 
 
 def test_a_source_that_fails_is_told_in_one_line(environment: dict[str, str], tmp_path: Path) -> None:
-    run_airflow(environment, "db", "migrate")
+    make_database(environment)
     pairs = [
         "source.name=files",
         f"source.path={tmp_path / 'absent.parquet'}",

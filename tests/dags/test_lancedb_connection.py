@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.dags.local_airflow import ROOT, airflow_environment, run_airflow
+from tests.dags.local_airflow import ROOT, airflow_environment, make_database
 from tests.dags.test_dag import run_python
 
 pytestmark = pytest.mark.xdist_group("airflow")
@@ -92,7 +92,7 @@ def test_a_run_takes_its_address_and_keys_from_the_connection_that_the_settings_
         "AIRFLOW_CONN_OWN": connection(str(where), login="AKIDTEST", password=SECRET),
         "AIRFLOW_CONN_OTHER": json.dumps({"conn_type": "generic", "password": SECRET}),
     }
-    run_airflow(environment, "db", "migrate")
+    make_database(environment)
     code = """
 import json, os
 from pipelines.connections import storage_options

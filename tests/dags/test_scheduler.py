@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,31 +53,29 @@ def test_a_run_over_rest_honours_variables_and_lets_its_conf_override_them(
         assert line in log
 
 
-def test_the_second_run_embeds_nothing_and_skips_the_mapped_task(airflow: LocalAirflow, places: dict[str, str]) -> None:
-    conf = {**places, "collection": "twice", "source.name": "sample", "embedding_service": "hashing"}
-    assert airflow.run_dag("vector_ingest", conf)[1] == "success"
-
-    run, state = airflow.run_dag("vector_ingest", conf)
-
-    assert state == "success"
-    counts = airflow.report("vector_ingest", run)["counts"]
-    assert (counts["embedded"], counts["written"], counts["deleted"]) == (0, 0, 0)
-    assert counts["unchanged"] == counts["passages"] > 0
-
-
-def test_several_shards_run_as_mapped_tasks_that_bear_their_names(
+def test_shards_run_as_mapped_tasks_that_bear_their_names_and_a_second_run_skips_them(
     airflow: LocalAirflow, places: dict[str, str]
 ) -> None:
     conf = {**places, "collection": "sharded", "source.name": "sample", "embedding_service": "hashing"}
 
-    run, state = airflow.run_dag("vector_ingest", {**conf, "ingest.shard_passages": 50})
+    first, state = airflow.run_dag("vector_ingest", {**conf, "ingest.shard_passages": 50})
+    again, state_again = airflow.run_dag("vector_ingest", conf)
 
-    assert state == "success"
-    tasks = airflow.get(f"dags/vector_ingest/dagRuns/{run}/taskInstances")["task_instances"]
-    names = [task["rendered_map_index"] for task in tasks if task["task_id"] == "ingest"]
-    assert sorted(names) == ["shard 1: 50 passages", "shard 2: 50 passages", "shard 3: 7 passages"]
-    counts = airflow.report("vector_ingest", run)["counts"]
+    assert (state, state_again) == ("success", "success")
+    shards = _instances_of_ingest(airflow, first)
+    names = ["shard 1: 50 passages", "shard 2: 50 passages", "shard 3: 7 passages"]
+    assert sorted(task["rendered_map_index"] for task in shards) == names
+    counts = airflow.report("vector_ingest", first)["counts"]
     assert counts["embedded"] + counts["cached"] == counts["written"] == counts["passages"] == 107
+    assert {task["state"] for task in _instances_of_ingest(airflow, again)} == {"skipped"}
+    counts = airflow.report("vector_ingest", again)["counts"]
+    assert (counts["embedded"], counts["written"], counts["deleted"]) == (0, 0, 0)
+    assert counts["unchanged"] == counts["passages"] == 107
+
+
+def _instances_of_ingest(airflow: LocalAirflow, run: str) -> list[dict[str, Any]]:
+    tasks = airflow.get(f"dags/vector_ingest/dagRuns/{run}/taskInstances")["task_instances"]
+    return [task for task in tasks if task["task_id"] == "ingest"]
 
 
 def test_a_run_that_wants_approval_waits_for_it_and_tells_of_the_change(
@@ -104,6 +103,7 @@ def test_a_run_that_wants_approval_waits_for_it_and_tells_of_the_change(
     assert event["extra"]["metrics"] == report["metrics"]
 
 
+@pytest.mark.slow
 def test_a_change_in_place_that_a_person_rejects_is_taken_back(airflow: LocalAirflow, places: dict[str, str]) -> None:
     conf = {**places, "collection": "rejected", "source.name": "sample", "embedding_service": "hashing"}
     _, state = airflow.run_dag("vector_ingest", {**conf, "source.limit": 100})

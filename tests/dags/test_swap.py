@@ -27,7 +27,8 @@ QUESTIONS = ("How is steel made from iron?", "What do bees collect?", "Wie entst
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    users = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "operator:user"}  # a role that is not admin's, nor op's
+    # The operator has a role that is not admin's, nor op's.
+    users = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,operator:user"}
     with LocalAirflow(tmp_path_factory.mktemp("airflow"), environment=users) as running_airflow:
         yield running_airflow
 

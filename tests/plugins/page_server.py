@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.dags.local_airflow import airflow_environment, run_airflow
+from tests.dags.local_airflow import airflow_environment, make_database
 
 USERS = {"viewer": "viewer", "user": "user", "operator": "op"}
 
@@ -30,7 +30,7 @@ class PageServer:
         self.address = self.environment["AIRFLOW__API__BASE_URL"]
         self._log = home / "api-server.log"
         self._tokens: dict[str, str] = {}
-        run_airflow(self.environment, "db", "migrate")
+        make_database(self.environment)
 
     def __enter__(self) -> "PageServer":
         with self._log.open("wb") as log:

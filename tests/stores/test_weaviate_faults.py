@@ -135,6 +135,7 @@ def test_a_batch_that_times_out_every_time_ends_in_an_error(server: WeaviateServ
     assert server.count("BatchObjects") == 3
 
 
+@pytest.mark.slow
 def test_what_the_client_repeats_by_itself_counts_as_attempts(server: WeaviateServer, blue: Generation) -> None:
     """The client tries six times, and waits for 63 seconds in all."""
     server.faults.add("Aggregate", status=503)
