@@ -102,7 +102,10 @@ def refuse_many_shards(plan: Plan) -> None:
     """Raise SettingsError when a plan has more shards than Airflow maps a task over."""
     most = conf.getint("core", "max_map_length")
     if len(plan.shards) > most:
+        from pipelines import staging
+
         wanted = -(-sum(shard.passages for shard in plan.shards) // most)
+        staging.remove(plan.folder)
         raise SettingsError(
             f"{len(plan.shards):,} shards are more than Airflow maps a task over ([core] max_map_length = {most:,}): "
             f"set ingest.shard_passages to {wanted:,} or more. Nothing was embedded"

@@ -246,8 +246,10 @@ def _batched(settings: Settings, plan: Any, shard: Any) -> Any:
         return None
     from openai_batch_wait import BatchesEnded  # of plugins/
 
+    from pipelines.catalog import planned_generation, shared_graph
     from pipelines.embeddings.openai_batch_work import advanced
 
+    planned_generation(shared_graph(settings), plan)  # before anything is submitted: is this plan out of date?
     state = get_current_context()["task_state_store"]
     batches = dict(state.get("batches", {}))
     try:

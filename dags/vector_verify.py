@@ -61,8 +61,10 @@ def vector_verify() -> None:
         settings = prepared(resolved_settings(DEFAULT_COLLECTION, {"collection": collection}).settings)
         report = verifying.verify(settings, params["repair"], params["vectors"])
         log.info("%s", json.dumps(report, indent=2))
-        if not report["sound"] and (report["counts"]["left"] or not report["repaired"]):
-            counts = {name: report["counts"][name] for name in ("missing", "extra", "altered", "held_back", "left")}
+        if report["counts"]["left"] or not (report["sound"] or report["repaired"]):
+            counts = {
+                name: report["counts"][name] for name in ("missing", "refused", "extra", "altered", "held_back", "left")
+            }
             advice = "Its quarantine says why" if report["repaired"] else "Trigger this with repair"
             raise StoreError(f"{report['generation']} is not as its corpus is: {counts}. {advice}")
         return report

@@ -104,7 +104,7 @@ def verify(
         with terminal.shown_progress():
             report = verifying.verify(resolved.settings, repair, vectors)
         _print(report, as_json, terminal.show_verification)
-    if not report["sound"] and (report["counts"]["left"] or not repair):
+    if report["counts"]["left"] or not (report["sound"] or repair):
         raise typer.Exit(1)
 
 

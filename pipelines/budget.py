@@ -20,9 +20,6 @@ log = logging.getLogger(__name__)
 ALERTS = (0.5, 0.8, 1.0)
 """The shares of each limit that are told, once each per run."""
 
-SPENT = "spent"
-"""Where it is noted in the folder of a run."""
-
 Alert = Callable[[dict[str, Any]], None]
 """Is told that a share was reached: collection, run_id, limit (the setting), fraction, spent, allowed."""
 Usage = Counter[tuple[str, str]]
@@ -69,7 +66,7 @@ class Spending:
         self._collection, self._run_id = plan.collection, plan.run_id
         self._price = price_of(settings)
         self._limits = _limits(settings)
-        self._folder = f"{plan.folder}/{SPENT}"
+        self._folder = f"{plan.folder}/{staging.SPENT}"
         self._path = f"{self._folder}/shard-{shard.number:05d}.parquet"
         self._counters, self._alert = counters, alert
         self._lock = Lock()

@@ -15,6 +15,9 @@ from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
 
+TAKEN_BACK = " (taken back)"
+"""Added to the run in `planned_by` when its changes were undone: its steps are not to go on."""
+
 
 @dataclass(frozen=True)
 class Promotion:
@@ -79,6 +82,11 @@ def planned_generation(graph: Graph, plan: Plan) -> dict[str, Any]:
             f"{plan.generation!r} is there no more: it was dropped since it was planned for. Trigger a new run"
         )
     about = existing[plan.generation]
+    if about.get("planned_by") == plan.run_id + TAKEN_BACK:
+        raise GuardError(
+            f"what run {plan.run_id!r} had changed in {plan.generation!r} was taken back: there is nothing to carry "
+            "out, and nothing was done. Trigger a new run"
+        )
     if about.get("planned_by", plan.run_id) != plan.run_id:
         raise GuardError(
             f"run {about['planned_by']!r} has planned for {plan.generation!r} since run {plan.run_id!r} did: what this "
@@ -153,7 +161,8 @@ def promote_generation(settings: Settings, generation: str, force: bool = False)
             f"{generation!r} is not whole: a run builds it, or did not finish. Ingest with its settings, or say --force"
         )
     pointer = move_live(graph, live, generation)
-    describe(graph, generation, rolled_back_at=None)
+    # A refused change in place would be taken back to `base_version`: here a person accepts what is there now.
+    describe(graph, generation, rolled_back_at=None, base_version=None)
     return Promotion(generation, pointer["previous"], True, None, [], 0.0)
 
 

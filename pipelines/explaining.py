@@ -34,7 +34,8 @@ def explain(settings: Settings, document_id: str) -> dict[str, Any]:
     wanted = cut[0]["id"].to_pylist() if len(cut) == 1 else []
     known = {name: about for name, about in existing.items() if "settings" in about}  # another is begun, or was
     held = {name: _rows_of(graph, name, document_id, about) for name, about in known.items()}
-    state = _state(wanted, len(cut), held.get(live or "", []), bool(refused), unread or unknown)
+    refused_now = any(entry["passage_id"] in wanted for entry in refused)
+    state = _state(wanted, len(cut), held.get(live or "", []), refused_now, unread or unknown)
     return {
         "collection": settings.collection,
         "document_id": document_id,

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import staging
-from pipelines.catalog import describe, opened, read_catalog
+from pipelines.catalog import TAKEN_BACK, describe, opened, read_catalog
 from pipelines.dataflow.vectors import vectors_of
 from pipelines.errors import GateError, SquadronError, StoreError
 from pipelines.graph import Graph
@@ -83,11 +83,14 @@ def taken_back(graph: Graph, plan: Plan) -> str:
         return f"{plan.generation} is live as it is, for its store keeps no earlier version. `rollback` leaves it"
     if not _has_changed(graph, plan):
         return f"{plan.generation} is live as it was before, nothing of it was changed. `rollback` leaves it"
+    collection = opened(graph, plan.generation)
     try:
-        rows = graph.value("restored", collection=opened(graph, plan.generation), earlier_version=plan.version)
+        rows = graph.value("restored", collection=collection, earlier_version=plan.version)
     except StoreError as error:
         return f"{plan.generation} is live as it is, for what it was before cannot be restored: {error}"
-    describe(graph, plan.generation, rows=rows, questions_digest=None, base_version=None)
+    stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
+    described = {"rows": rows, "documents": len(stored.digests), "planned_by": plan.run_id + TAKEN_BACK}
+    describe(graph, plan.generation, **described, index=None, questions_digest=None, base_version=None)
     return f"{plan.generation} holds again the {rows} rows from before it was changed"
 
 
@@ -100,12 +103,16 @@ def _figures_in_place(plan: Plan, asking: Asking, recorded: dict[str, Any]) -> d
     if plan.version is None:
         log.info("%s was measured on other questions before: its figures are not compared", plan.generation)
         return {}
-    before = asking.graph.value(
-        "earlier_collection",
-        client=asking.graph.kept("client"),
-        generation=plan.generation,
-        earlier_version=plan.version,
-    )
+    try:
+        before = asking.graph.value(
+            "earlier_collection",
+            client=asking.graph.kept("client"),
+            generation=plan.generation,
+            earlier_version=plan.version,
+        )
+    except StoreError as error:
+        log.warning("what %s was before cannot be asked, its answers are not compared: %s", plan.generation, error)
+        return {}
     return asking.measured(before)
 
 

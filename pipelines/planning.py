@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import leftovers, staging
-from pipelines.budget import SPENT, affordable_cost
+from pipelines.budget import affordable_cost
 from pipelines.cache import opened_cache, sweep
 from pipelines.canary import checked_model
 from pipelines.catalog import (
@@ -121,7 +121,7 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
         shards = _laid_out(settings, graph, target, corpus, expired, probes, folder, writer, run_id) if writer else []
     except BaseException:
         if writer:
-            staging.remove(folder)
+            staging.remove(folder, but=staging.SPENT)
         raise
     asked, questions = corpus.asked()
     made = Plan(
@@ -158,7 +158,8 @@ def _target(settings: Settings, graph: Graph) -> _Target:
     existing, live = read_catalog(graph)
     ids, version = _held(graph, generation if generation in existing else None)
     # A run that changed the generation and was not let pass, or died before that, has left what to return to.
-    version = existing.get(generation, {}).get("base_version", version)
+    if generation == live:
+        version = existing[generation].get("base_version", version)
     return _Target(generation, space, existing, live, graph.value("stored_documents", stored_ids=ids), version)
 
 
@@ -172,7 +173,7 @@ def _held(graph: Graph, generation: str | None) -> tuple[Any, int | None]:
 
 def _sweep(settings: Settings, folder: str, run_id: str) -> None:
     """Remove what earlier runs have left: an earlier try of this one, but for what it spent, and those that died."""
-    staging.remove(folder, but=SPENT)
+    staging.remove(folder, but=staging.SPENT)
     Findings.forget(settings, run_id)
     leftovers.collect(settings.ingest.staging, settings.collection)
     if settings.cache.path:
@@ -236,7 +237,7 @@ def _laid_out(
     if shards or len(expired):
         # From here on neither index nor figures are those of the rows, until they are made anew.
         changed = {"index": None, "questions_digest": None, "probes": target.about.get("probes", probes)}
-        changed |= {"base_version": target.version}
+        changed |= {"base_version": target.version if target.generation == target.live else None}
     describe(graph, target.generation, planned_by=run_id, **changed)
     return shards
 

@@ -16,6 +16,9 @@ from pipelines.errors import StoreError
 ROWS_PER_GROUP = 4_096
 _SHARD = "shard-"
 
+SPENT = "spent"
+"""The folder, in that of a run, where it is noted what the run has spent: all its tries together."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -67,7 +70,7 @@ class ShardWriter:
     def restarted(self) -> "ShardWriter":
         """Another writer in the place of this one, whose shards are removed."""
         self.close()
-        remove(self._folder)
+        remove(self._folder, but=SPENT)
         return ShardWriter(self._folder, self._limit)
 
     def _close_file(self) -> None:
@@ -166,10 +169,10 @@ def remove(folder: str, but: str | None = None) -> None:
     with _reported(folder, "removed"):
         if not filesystem.exists(target):
             return
-        paths = filesystem.ls(target, detail=False) if but else [target]
-        for path in paths:
-            if path.rstrip("/").rpartition("/")[2] != but:
-                filesystem.rm(path, recursive=True)
+        paths = filesystem.ls(target, detail=False) if but else []
+        others = [path for path in paths if path.rstrip("/").rpartition("/")[2] != but]
+        for path in others if len(others) < len(paths) else [target]:
+            filesystem.rm(path, recursive=True)
 
 
 def names(folder: str) -> list[str]:

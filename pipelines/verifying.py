@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.budget import affordable_cost
-from pipelines.cache import cached_vectors, opened_cache
+from pipelines.cache import EmbeddingCache, cached_vectors, opened_cache
 from pipelines.canary import check_model, probe_vectors
 from pipelines.catalog import describe, opened, read_catalog
 from pipelines.corpus import Corpus
@@ -27,7 +27,7 @@ from pipelines.errors import GuardError
 from pipelines.graph import Graph
 from pipelines.locking import only_run
 from pipelines.progress import Progress
-from pipelines.quarantine import listed
+from pipelines.quarantine import Findings, listed
 from pipelines.searching import live_graph
 from pipelines.settings import Settings
 from pipelines.sources.rows import Unreadable
@@ -38,16 +38,20 @@ LEAST_COSINE = 0.99
 """Of a stored vector to the one that the model gives now, which another machine may round otherwise."""
 EXAMPLES = 5
 VECTORS_CHECKED = 500
+REPAIR = "verify --repair"
+"""What a repair is called where runs are named."""
 
 
 def verify(settings: Settings, repair: bool = False, vectors: int | None = None) -> dict[str, Any]:
     """Compare the live generation with the corpus; with `repair`, write and delete what is needed to make them equal.
 
     All ids and columns are compared; vectors are made anew, past the cache, for about so many passages (500), others
-    each time. Returns `sound`, `counts` (documents, passages, missing, extra, altered, held_back, vectors_checked,
-    written, deleted), `examples` of ids, and how far each other generation is from the corpus.
+    each time. Returns `sound`, `counts` (documents, passages, missing, refused, extra, altered, held_back,
+    vectors_checked, written, deleted, left), `examples` of ids, and how far each other generation is from the corpus.
     Rows that may be of what cannot be read of the corpus, and those of documents whose new versions the service
-    refused, are `held_back`, and not extra. `left`: passages that could not be mended, for the service refused them.
+    refused, are `held_back`, and not extra. Passages that are missing since the service refused them, as the
+    quarantine says, are `refused` too, and no reason not to be sound. `left`: what could not be mended, for the
+    service refused it; that is then in the quarantine.
     Raises, before anything is written, what an ingest raises for a corpus that cannot be read, is empty, or lacks more
     documents than `guard.max_deleted_fraction` allows, for a model that is not the one which made the generation, and
     for more tokens than the budget allows.
@@ -67,23 +71,30 @@ def _verified(settings: Settings, repair: bool, vectors: int | None) -> dict[str
     collection = graph.value("collection", generation=live)
     stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
     repeated = _looked_over(settings, graph, stored, repair)
+    findings = Findings(settings, REPAIR, "passages") if repair else None
+    if repair:
+        Findings.forget(settings, REPAIR)
+        describe(graph, live, planned_by=REPAIR)  # a plan made before is of rows that will be others
     corpus = Corpus(settings, graph, graph.value("stored_documents", stored_ids=[]), repeated=repeated)
-    comparison = _Comparison(settings, graph, collection, stored.ids, checked, repair)
-    for passages in _passages(corpus, graph):
-        comparison.add(passages)
-    corpus.check(None)
-    extra, held_back = comparison.unexplained(corpus)
+    comparison = _Comparison(settings, graph, collection, stored.ids, checked, findings)
     deleted = 0
-    if repair and len(extra):
-        _refuse_many(settings, len(extra), len(stored.ids))
-        deleted = graph.value("rows_deleted", collection=collection, expired_ids=extra)
-    if comparison.written or deleted:
-        graph.value("index_built", collection=collection, kept_version=about.get("base_version"))
-        describe(graph, live, rows=graph.value("row_count", collection=collection), questions_digest=None)
+    try:
+        for passages in _passages(corpus, graph):
+            comparison.add(passages)
+        corpus.check(None)
+        extra, held_back = comparison.unexplained(corpus)
+        if repair and len(extra):
+            _refuse_many(settings, len(extra), len(stored.ids))
+            deleted = graph.value("rows_deleted", collection=collection, expired_ids=extra)
+    finally:
+        if comparison.written or deleted:
+            graph.value("index_built", collection=collection, kept_version=about.get("base_version"))
+            describe(graph, live, rows=graph.value("row_count", collection=collection), questions_digest=None)
     counts = {
         "documents": corpus.documents,
         "passages": comparison.passages,
         "missing": comparison.missing,
+        "refused": (refused := comparison.refused()),
         "extra": len(extra),
         "altered": comparison.altered,
         "held_back": held_back,
@@ -95,7 +106,7 @@ def _verified(settings: Settings, repair: bool, vectors: int | None) -> dict[str
     return {
         "collection": settings.collection,
         "generation": live,
-        "sound": not (comparison.missing or len(extra) or comparison.altered),
+        "sound": not (comparison.missing > refused or len(extra) or comparison.altered),
         "repaired": repair,
         "counts": counts,
         "examples": comparison.examples | {"extra": extra[:EXAMPLES].to_pylist()},
@@ -108,14 +119,20 @@ class _Comparison:
     """Passages of the corpus beside the rows of the store, batch by batch."""
 
     def __init__(
-        self, settings: Settings, graph: Graph, collection: Any, stored: np.ndarray, vectors: int, repair: bool
+        self,
+        settings: Settings,
+        graph: Graph,
+        collection: Any,
+        stored: np.ndarray,
+        vectors: int,
+        findings: Findings | None,
     ) -> None:
-        self._settings, self._graph, self._collection, self._repair = settings, graph, collection, repair
+        self._settings, self._graph, self._collection, self._findings = settings, graph, collection, findings
         self._cache = opened_cache(settings, graph)
         self._stored = as_keys(stored)
         self._stored.sort()
         # Passages that the store lacks, for the service refused them: so says the quarantine, or a repair finds out.
-        known = [] if repair else [entry["passage_id"] for entry in listed(settings) if entry["passage_id"]]
+        known = [] if findings else [entry["passage_id"] for entry in listed(settings) if entry["passage_id"]]
         refused = _raw(pa.array(known, pa.string()))
         self._refused = [refused[~np.isin(as_keys(refused), self._stored)]]
         self._expected: list[np.ndarray] = []
@@ -136,8 +153,8 @@ class _Comparison:
         self._note("missing", passages["id"].filter(pa.array(~there)))
         self._note("altered", passages["id"].filter(pa.array(altered)))
         wrong = passages.filter(pa.array(~there | altered))
-        if self._repair and wrong.num_rows:
-            self.written += self._rewritten(wrong, bool(altered.any()))
+        if self._findings and wrong.num_rows:
+            self.written += self._rewritten(wrong, bool(altered.any()), self._findings)
 
     def unexplained(self, corpus: Corpus) -> tuple[pa.Array, int]:
         """Ids in the store that no passage of the corpus has, and how many others stay.
@@ -151,6 +168,12 @@ class _Comparison:
         wanted = np.isin(as_keys(np.concatenate(self._refused)), everything)
         withheld = corpus.withheld(documents) | np.isin(documents.identities(), refused.identities()[wanted])
         return to_hex(raw[~withheld]), int(withheld.sum())
+
+    def refused(self) -> int:
+        """How many of the missing passages the service refused, as far as that is known."""
+        everything = np.concatenate([as_keys(raw) for raw in self._expected])
+        missing = everything[~np.isin(everything, self._stored)]
+        return int(np.isin(missing, as_keys(np.concatenate(self._refused))).sum())
 
     def digests(self) -> Digests:
         """Of the corpus's documents, ascending, each once."""
@@ -174,19 +197,21 @@ class _Comparison:
         differ |= ~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1 - LEAST_COSINE)
         chosen = np.flatnonzero(self._chance.random(passages.num_rows) < self._share)
         if len(chosen):
-            made, there = self._vectors(passages.take(pa.array(chosen)), cached=False)
+            made, there, _ = self._vectors(passages.take(pa.array(chosen)), cached=False)
             cosines = (made * vectors[chosen]).sum(axis=1)
             differ[chosen[there & ~(cosines >= LEAST_COSINE)]] = True
             self.vectors_checked += int(there.sum())
         return differ
 
-    def _rewritten(self, passages: pa.Table, altered: bool) -> int:
+    def _rewritten(self, passages: pa.Table, altered: bool, findings: Findings) -> int:
         """The number of passages written; those that the service refuses stay as they are."""
-        cache = None if altered else self._cache
-        known = cache.contains(self._graph.value("embedding_texts", passages=passages)) if cache else False
-        self._tokens += int((passages["tokens"].to_numpy() * ~np.asarray(known)).sum())
-        affordable_cost(self._settings, self._tokens)
-        vectors, there = self._vectors(passages, cached=not altered)
+        self._tokens += _billed_tokens(self._graph, None if altered else self._cache, passages)
+        try:
+            affordable_cost(self._settings, self._tokens)
+        except GuardError as error:
+            raise GuardError(f"{error}. {self.written} passages were mended before") from None
+        vectors, there, reasons = self._vectors(passages, cached=not altered)
+        findings.add_passages(passages, reasons)
         sound = passages.filter(pa.array(there))
         self._refused.append(_raw(passages["id"].filter(pa.array(~there)).combine_chunks()))
         self.left += passages.num_rows - sound.num_rows
@@ -195,15 +220,16 @@ class _Comparison:
         )
         return written
 
-    def _vectors(self, passages: pa.Table, cached: bool) -> tuple[np.ndarray, np.ndarray]:
-        """The passages' vectors, and which of them there are: not those that the service refused."""
+    def _vectors(self, passages: pa.Table, cached: bool) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+        """The passages' vectors, and which of them there are: not those that the service refused, and why."""
         texts = self._graph.value("embedding_texts", passages=passages)
-        there = np.ones(len(texts), bool)
+        there, reasons = np.ones(len(texts), bool), dict[int, str]()
         try:
             vectors, _ = cached_vectors(self._graph, self._cache if cached else None, "embeddings", texts)
         except RefusedTextsError as refusal:
-            vectors, there[list(refusal.reasons)] = refusal.embeddings, False
-        return vectors, there
+            vectors, reasons = refusal.embeddings, refusal.reasons
+            there[list(reasons)] = False
+        return vectors, there, reasons
 
     def _note(self, what: str, ids: pa.ChunkedArray) -> None:
         setattr(self, what, getattr(self, what) + len(ids))
@@ -213,18 +239,34 @@ class _Comparison:
 
 
 def _looked_over(settings: Settings, graph: Graph, stored: StoredDocuments, repair: bool) -> list[Unreadable]:
-    """The documents that the corpus has in several versions. A corpus that nothing may be mended by is refused."""
+    """The documents that the corpus has in several versions.
+
+    What nothing may be mended by is refused: the corpus, or what is missing, if that costs more than the budget.
+    """
     repeated: list[Unreadable] = []
+    cache, there = opened_cache(settings, graph) if repair else None, as_keys(stored.ids)
+    if repair:
+        graph.kept("tokenizer")
     while True:
-        corpus = Corpus(settings, graph, stored, repeated=repeated)
-        for _ in corpus.changes():
-            pass
+        corpus, tokens = Corpus(settings, graph, stored, repeated=repeated), 0
+        for documents in corpus.changes():
+            if repair and documents.num_rows:
+                passages = graph.value("passages", changed_documents=documents)
+                missing = ~np.isin(as_keys(_raw(passages["id"].combine_chunks())), there)
+                tokens += _billed_tokens(graph, cache, passages.filter(pa.array(missing)))
         if not (more := corpus.repeated_documents()):
             break
         repeated += more
     if repair:
         corpus.check(None)
+        affordable_cost(settings, tokens)
     return repeated
+
+
+def _billed_tokens(graph: Graph, cache: EmbeddingCache | None, passages: pa.Table) -> int:
+    """The tokens of the passages that are not in the cache."""
+    known = cache.contains(graph.value("embedding_texts", passages=passages)) if cache else False
+    return int((passages["tokens"].to_numpy() * ~np.asarray(known)).sum())
 
 
 def _passages(corpus: Corpus, graph: Graph) -> Iterator[pa.Table]:

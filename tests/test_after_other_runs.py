@@ -286,3 +286,85 @@ def test_a_document_of_several_questions_is_asked_them_all_though_one_column_is_
     report = ingest(settings_with(**write_corpus(tmp_path / "corpus.jsonl", listed)))
 
     assert report["questions"] == 30
+
+
+def test_what_a_person_made_live_is_not_taken_back_to_what_a_dead_run_had_left(
+    settings_with: Changed, corpus: Callable[..., None], tmp_path: Path
+) -> None:
+    values = write_corpus(tmp_path / "corpus.jsonl", numbered(*range(40), context=UNASKED))
+    strict = settings_with(**values, **{"gate.min_recall_at_10": 0.99})
+    Begun(strict, "dead")  # the generation is there, and empty
+    with pytest.raises(GateError):
+        run(strict, "refused")
+    (generation,) = [each["generation"] for each in catalog.generations(strict)]
+    catalog.promote_generation(strict, generation)
+    before = rows(strict)
+    assert len(before) == 40
+
+    corpus(*range(41), context=UNASKED)
+    with pytest.raises(GateError, match="holds again the 40 rows from before it was changed"):
+        run(strict, "refused again")
+
+    assert rows(strict) == before
+
+
+def test_what_was_taken_back_is_described_as_it_is(settings: Changed, corpus: Callable[..., None]) -> None:
+    corpus(*range(100), context=UNASKED)
+    with pytest.raises(GateError, match="holds again the 40 rows"):
+        run(settings(), "refused")
+
+    (about,) = catalog.generations(settings())
+    assert (about["rows"], about["documents"]) == (40, 40)
+
+    corpus(*range(40))
+    beside = run(settings(**{"passages.template": "plain_v1"}), "beside")  # the guard compares with these documents
+    assert beside.plan.documents == 40
+
+
+def test_the_steps_of_a_run_that_was_taken_back_do_nothing(settings: Changed, corpus: Callable[..., None]) -> None:
+    corpus(*range(40), context=UNASKED)
+    rejected = Begun(settings(), "rejected")
+    rejected.ingest()
+    rejected.finish()
+    evaluation = rejected.evaluate()
+    steps.withdraw(rejected.settings, rejected.plan)
+    before = rows(settings())
+
+    for again in (rejected.ingest, rejected.finish, rejected.evaluate, lambda: rejected.promote(evaluation)):
+        with pytest.raises(GuardError, match=r"what run 'rejected' had changed in .* was taken back"):
+            again()
+
+    assert rows(settings()) == before
+
+
+def test_a_version_that_is_gone_hinders_no_later_run(settings: Changed, corpus: Callable[..., None]) -> None:
+    generation = live(settings()) or ""
+    graph = catalog.shared_graph(settings())
+    catalog.describe(graph, generation, base_version=777)  # of a run that died; somebody has removed old versions since
+    corpus(*range(45), question="Which one is it?")
+
+    promoted = run(settings(**{"gate.max_drop": 0}), "next")
+
+    assert promoted.evaluation.live_metrics == {}
+    assert len(rows(settings())) == 45
+    assert "base_version" not in catalog.generations(settings())[0]
+
+
+def test_what_a_run_has_spent_is_remembered_when_its_plan_is_made_again(
+    settings: Changed, corpus: Callable[..., None], tmp_path: Path
+) -> None:
+    corpus(*range(50))
+    spent = Path(Begun(settings(), "run").plan.folder, staging.SPENT)
+    spent.mkdir()
+    (spent / "shard-00000.json").touch()
+    known = ["shard-00000.json"]
+
+    write_corpus(tmp_path / "corpus.jsonl", [*numbered(*range(50)), *numbered(7, context="Another version.")])
+    again = Begun(settings(**{"guard.max_quarantined_fraction": 0.5}), "run")  # reads the corpus twice
+    assert sorted(path.name for path in spent.iterdir()) == known
+    corpus(*range(3))
+    with pytest.raises(GuardError, match="lacks"):
+        Begun(settings(), "run")
+
+    assert sorted(path.name for path in spent.iterdir()) == known
+    assert not [path for path in Path(again.plan.folder).iterdir() if path != spent]

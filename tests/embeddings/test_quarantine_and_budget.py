@@ -82,8 +82,15 @@ def test_the_version_before_stays_until_the_service_takes_the_new_one(
         assert "1 rows of documents stay, whose new versions the embedding service refused" in caplog.text
         assert explain(settings, "7")["state"] == "held"
         for repair in (False, True):
-            checked = verify(settings, repair=repair)["counts"]
-            assert [checked[name] for name in ("missing", "extra", "held_back", "deleted")] == [1, 0, 1, 0]
+            checked = verify(settings, repair=repair)
+            assert checked["sound"]  # a repair cannot do better, and the quarantine says so
+            names = ("missing", "refused", "extra", "held_back", "deleted", "left")
+            assert [checked["counts"][name] for name in names] == [1, 1, 0, 1, 0, int(repair)]
+    (refused,) = [each["document_id"] for each in quarantine.listed(settings)]
+    assert refused == "7"
+    corpus.write_text("\n".join(lines).replace("News of 7", "Better news of 7"))
+    assert explain(settings, "7")["state"] == "stale"  # the quarantine is about another version
+    corpus.write_text("\n".join(lines))
     openai.refused.clear()
     report = ingest(settings)
 
