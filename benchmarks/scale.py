@@ -1,7 +1,6 @@
 """Scale: what 10^3 to 10^6 documents cost to write, index, search and, unchanged, to plan; and in what memory.
 
     python -m benchmarks.scale --documents 1000 10000 100000 1000000
-    python -m benchmarks.scale --documents 10000000 --dimension 8 --plan-only
 
 The corpus is synthetic: distinct texts as long as SQuAD's contexts (mean 750 characters), each with a title, an id
 and a question, in one parquet file. Vectors are drawn, not computed. One process fills an empty LanceDB store through
@@ -24,6 +23,7 @@ import pyarrow.parquet as pq
 
 ROWS_AT_ONCE = 20_000
 QUERIES = 100
+DIMENSION = 384
 
 _COMMON = """
 import json, resource, sys, time
@@ -75,15 +75,11 @@ def write():
         graph.value("rows_written", passages=table, embeddings=vectors, collection=collection)
 
 timed("write", write)
-if INDEXED:
-    timed("index", lambda: graph.value("index_built", collection=collection))
+timed("index", lambda: graph.value("index_built", collection=collection))
 rows = graph.value("row_count", collection=collection)
 describe(graph, generation, rows=rows, documents=rows)
 queries = unit_vectors(QUERIES)
-if INDEXED:
-    timed("search", lambda: graph.value("matches", collection=collection, query_vectors=queries, top_k=10, filter={}))
-else:
-    found["index"] = found["search"] = [float("nan")] * 2
+timed("search", lambda: graph.value("matches", collection=collection, query_vectors=queries, top_k=10, filter={}))
 """
 _PLAN = """
 plan = timed("plan", lambda: planning.plan(settings, "unchanged"))
@@ -100,15 +96,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--documents", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--folder", help="where corpus and store are; temporary if not given")
-    parser.add_argument("--dimension", type=int, default=384)
-    parser.add_argument("--plan-only", action="store_true", help="no index and no search: what is planned is the same")
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     names = ("write s", "index s", "ms/query", "MB", "plan s", "CPU s", "plan MB")
     print(f"{'documents':>10}" + "".join(f"{name:>10}" for name in names))
     for documents in arguments.documents:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            filled, planned = _measured(documents, Path(folder), arguments.dimension, not arguments.plan_only)
+            filled, planned = _measured(documents, Path(folder))
         figures = [filled["write"][0], filled["index"][0], 1000 * filled["search"][0] / QUERIES, filled["megabytes"]]
         figures += [*planned["plan"], planned["megabytes"]]
         print(f"{documents:>10,}" + "".join(f"{figure:>10,.1f}" for figure in figures), flush=True)
@@ -139,21 +133,19 @@ def write_corpus(path: Path, documents: int) -> None:
             writer.write_table(pa.table(columns, schema=schema))
 
 
-def _measured(
-    documents: int, folder: Path, dimension: int, indexed: bool
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+def _measured(documents: int, folder: Path) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     write_corpus(folder / "corpus.parquet", documents)
     values = {
         "collection": "scale",
         "source.name": "files",
         "source.path": folder / "corpus.parquet",
         "embedding.service": "hashing",
-        "embedding.hashing.dimension": dimension,
+        "embedding.hashing.dimension": DIMENSION,
         "store.lancedb.uri": folder / "lancedb",
         "ingest.staging": folder / "staging",
         "cache.path": folder / "cache",
     }
-    constants = f"ROWS_AT_ONCE, QUERIES, DOCUMENTS, INDEXED = {ROWS_AT_ONCE}, {QUERIES}, {documents}, {indexed}\n"
+    constants = f"ROWS_AT_ONCE, QUERIES, DOCUMENTS = {ROWS_AT_ONCE}, {QUERIES}, {documents}\n"
     return _run(_COMMON + constants + _FILL + _REPORT, values), _run(_COMMON + constants + _PLAN + _REPORT, values)
 
 
