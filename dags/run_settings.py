@@ -99,13 +99,13 @@ def known_params() -> dict[str, Any]:
 
 
 def refuse_many_shards(plan: Plan) -> None:
-    """Raise SettingsError when a plan has more shards than Airflow maps a task over."""
+    """Raise SettingsError, and leave nothing of it in staging, when a plan has more shards than Airflow maps over."""
     most = conf.getint("core", "max_map_length")
     if len(plan.shards) > most:
         from pipelines import staging
 
         wanted = -(-sum(shard.passages for shard in plan.shards) // most)
-        staging.remove(plan.folder)
+        staging.remove(plan.folder, but=staging.SPENT)
         raise SettingsError(
             f"{len(plan.shards):,} shards are more than Airflow maps a task over ([core] max_map_length = {most:,}): "
             f"set ingest.shard_passages to {wanted:,} or more. Nothing was embedded"

@@ -71,16 +71,18 @@ def _verified(settings: Settings, repair: bool, vectors: int | None) -> dict[str
     collection = graph.value("collection", generation=live)
     stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
     repeated = _looked_over(settings, graph, stored, repair)
-    findings = Findings(settings, REPAIR, "passages") if repair else None
+    findings = None
     if repair:
+        findings = Findings(settings, REPAIR, "passages")
         Findings.forget(settings, REPAIR)
         describe(graph, live, planned_by=REPAIR)  # a plan made before is of rows that will be others
     corpus = Corpus(settings, graph, graph.value("stored_documents", stored_ids=[]), repeated=repeated)
     comparison = _Comparison(settings, graph, collection, stored.ids, checked, findings)
-    deleted = 0
+    deleted, progress = 0, Progress("verify", None, "passages")
     try:
         for passages in _passages(corpus, graph):
             comparison.add(passages)
+            progress.add(passages.num_rows)
         corpus.check(None)
         extra, held_back = comparison.unexplained(corpus)
         if repair and len(extra):
@@ -245,15 +247,12 @@ def _looked_over(settings: Settings, graph: Graph, stored: StoredDocuments, repa
     """
     repeated: list[Unreadable] = []
     cache, there = opened_cache(settings, graph) if repair else None, as_keys(stored.ids)
-    if repair:
-        graph.kept("tokenizer")
     while True:
         corpus, tokens = Corpus(settings, graph, stored, repeated=repeated), 0
-        for documents in corpus.changes():
-            if repair and documents.num_rows:
-                passages = graph.value("passages", changed_documents=documents)
-                missing = ~np.isin(as_keys(_raw(passages["id"].combine_chunks())), there)
-                tokens += _billed_tokens(graph, cache, passages.filter(pa.array(missing)))
+        for batch in _passages(corpus, graph) if repair else corpus.changes():
+            if repair:
+                missing = ~np.isin(as_keys(_raw(batch["id"].combine_chunks())), there)
+                tokens += _billed_tokens(graph, cache, batch.filter(pa.array(missing)))
         if not (more := corpus.repeated_documents()):
             break
         repeated += more
@@ -271,12 +270,9 @@ def _billed_tokens(graph: Graph, cache: EmbeddingCache | None, passages: pa.Tabl
 
 def _passages(corpus: Corpus, graph: Graph) -> Iterator[pa.Table]:
     graph.kept("tokenizer")
-    progress = Progress("verify", None, "passages")
     for documents in corpus.changes():
         if documents.num_rows:
-            passages = graph.value("passages", changed_documents=documents)
-            yield passages
-            progress.add(passages.num_rows)
+            yield graph.value("passages", changed_documents=documents)
 
 
 def _drift(graph: Graph, corpus: Digests) -> Iterator[dict[str, Any]]:
