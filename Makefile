@@ -9,6 +9,8 @@ export AIRFLOW__CORE__DAGS_FOLDER = $(CURDIR)/dags
 export AIRFLOW__CORE__PLUGINS_FOLDER = $(CURDIR)/plugins
 export AIRFLOW__CORE__LOAD_EXAMPLES = False
 PORT ?= 8080
+# Set, as in many containers, it would have each process compile anew whatever it imports, which doubles its start.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What the variables of a command line mean as settings: make ingest SOURCE=path.parquet LIMIT=500
 settings = $(if $(SOURCE),--set source.name=files --set source.path=$(SOURCE)) \

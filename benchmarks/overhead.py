@@ -1,11 +1,12 @@
 """Overhead: a whole first `ingest` over the bare engine on the same texts, each in a process of its own.
 
-    python benchmarks/overhead.py --parquet train.parquet --documents 2000 --rounds 3
+    python -m benchmarks.overhead --parquet train.parquet --documents 2000 --rounds 3
 
 `ingest` is the command line into an empty store: start, plan, embed, write, index, evaluate, promote. The bare engine
-is the shortest script that makes the same vectors: it imports the engine, loads the model, reads the passages that the
-ingest would embed from one file and embeds them in one call; `encode` is that call alone, with the model loaded. An
-evaluation embeds questions, which a bare engine does not: the ingest is run with and without.
+is the shortest script that makes the same vectors: it imports the engine, loads the model, reads the texts that the
+ingest would embed from a file and embeds them, passages in one call, questions in another; `encode` is these calls
+alone, with the model loaded. An evaluation embeds a thousand questions: ingest and bare engine are run with and
+without them, and compared with and without.
 
 `bare job` is the least that whoever does all of it must do, in one script without a plan, checks or a cache: import the
 store and the engine, embed the passages ready-cut, write the rows, embed the questions and find their neighbours. What
@@ -53,9 +54,11 @@ from pipelines.embeddings.sentence_transformers_embeddings import model_folder
 
 settings = SentenceTransformersSettings()
 engine = load_engine(settings, model_folder(settings))
-texts = pq.read_table(f"{sys.argv[1]}/texts.parquet")["embedded"].to_pylist()
+columns = [("texts", "embedded"), ("questions", "question")][: int(sys.argv[2])]
+texts = [pq.read_table(f"{sys.argv[1]}/{name}.parquet")[column].to_pylist() for name, column in columns]
 before, processor = time.monotonic(), time.process_time()
-engine.encode(texts)
+for part in texts:
+    engine.encode(part)
 print(json.dumps({"wall": time.monotonic() - before, "processor": time.process_time() - processor}))
 """
 _JOB = """
@@ -77,6 +80,8 @@ asked = engine.encode(pq.read_table(f"{sys.argv[1]}/questions.parquet")["questio
 best = np.argpartition(asked @ vectors.T, -10, axis=1)[:, -10:]
 print(table.count_rows())
 """
+# The bare engine's two runs, and how many of the files of texts each embeds.
+_BOTH, _PASSAGES = ("bare engine", "2"), ("bare engine, no questions", "1")
 _MEASURED = """
 import json, resource, subprocess, sys, time
 before = time.monotonic()
@@ -113,20 +118,20 @@ def main() -> None:
 
 def _round(number: int, folder: str, common: list[str]) -> list[tuple[str, dict[str, float]]]:
     """Each process once, in an order that turns from round to round."""
-    bare, job = [sys.executable, "-c", _BARE, folder], [sys.executable, "-c", _JOB, folder, f"{folder}/{number}-job"]
     whole = [sys.executable, "-m", "pipelines", "ingest", "--json"]
     runs: list[tuple[str, list[str]]] = []
     for name, more in (("ingest", []), ("ingest, no questions", ["evaluation.max_questions=0"])):
         places = _places(folder, f"{number}-{len(runs)}")
         runs.append((name, [*whole, *(f"--set={pair}" for pair in [*common, *more, *places])]))
-    runs += [("bare job", job), ("bare engine", bare)]
+    runs.append(("bare job", [sys.executable, "-c", _JOB, folder, f"{folder}/{number}-job"]))
+    runs += [(name, [sys.executable, "-c", _BARE, folder, parts]) for name, parts in (_BOTH, _PASSAGES)]
     turned = runs[number % len(runs) :] + runs[: number % len(runs)]
     times = []
     for name, command in turned:
         measured = _measured(command)
         times.append((name, measured["times"]))
-        if name == "bare engine":
-            times.append(("encode alone", measured["output"]))
+        if name in (_BOTH[0], _PASSAGES[0]):
+            times.append((name.replace("bare engine", "encode alone"), measured["output"]))
     return times
 
 
@@ -148,15 +153,16 @@ def _median(rounds: list[dict[str, float]], key: str) -> float:
 
 
 def _print(medians: dict[str, dict[str, float]]) -> None:
-    print(f"{'':<22}{'wall s':>9}{'÷ bare':>8}{'÷ job':>8}{'CPU s':>9}{'÷ bare':>8}{'÷ job':>8}{'peak MB':>9}")
-    bare, job = medians["bare engine"], medians["bare job"]
+    print(f"{'':<27}{'wall s':>9}{'÷ bare':>8}{'÷ job':>8}{'CPU s':>9}{'÷ bare':>8}{'÷ job':>8}{'peak MB':>9}")
+    job = medians["bare job"]
     for name, times in medians.items():
+        bare = medians[_PASSAGES[0] if name.endswith("no questions") else _BOTH[0]]
         cells = [
             f"{times[kind]:>9.2f}{times[kind] / bare[kind]:>8.2f}{times[kind] / job[kind]:>8.2f}"
             for kind in ("wall", "processor")
         ]
         peak = f"{times['megabytes']:>9,.0f}" if "megabytes" in times else ""
-        print(f"{name:<22}{''.join(cells)}{peak}")
+        print(f"{name:<27}{''.join(cells)}{peak}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Start-up: whole-process seconds of each command, against a bare `import lancedb` in the same rounds.
 
-    python benchmarks/startup.py --parquet train.parquet --documents 2000 --rounds 9 --json startup.json
+    python -m benchmarks.startup --parquet train.parquet --documents 2000 --rounds 9 --json startup.json
 
 Commands take turns, so that what else the machine does meets all of them. Beside the seconds on the clock stand those
 of processor time, which a busy machine stretches less. `changed` is an ingest after one document in a hundred has

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.catalog import shared_graph
+from pipelines.catalog import generations, shared_graph
 from pipelines.errors import GuardError, StoreError
 from pipelines.explaining import explain
 from pipelines.runs import ingest
@@ -77,13 +77,20 @@ def test_what_was_altered_is_found_and_mended(settings: Settings, change: Any, c
     assert ingest(settings)["counts"]["written"] == 0
 
 
-def test_a_corpus_that_changed_since_shows_as_drift(settings: Settings, tmp_path: Path) -> None:
+def test_a_corpus_that_changed_since_shows_as_drift_and_can_be_caught_up_with(
+    settings: Settings, tmp_path: Path
+) -> None:
     write_corpus(tmp_path / "corpus.jsonl", numbered(*range(2, 45)))
 
     report = verify(settings)
 
     assert counts_of(report, "missing", "extra", "altered") == [5, 2, 0]
     assert (report["generations"][0]["missing_documents"], report["generations"][0]["extra_documents"]) == (5, 2)
+
+    verify(settings, repair=True)
+
+    (about,) = generations(settings)
+    assert (about["documents"], about["rows"]) == (43, 43)
 
 
 def test_a_repair_does_not_delete_more_than_the_guard_allows(settings: Settings) -> None:

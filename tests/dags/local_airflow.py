@@ -1,6 +1,7 @@
 """A real Airflow on this machine: api-server, scheduler and dag-processor on SQLite, spoken to over REST."""
 
 import atexit
+import base64
 import contextlib
 import functools
 import json
@@ -33,6 +34,8 @@ def airflow_environment(home: Path) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,operator:op",
+        # Each part that finds no key makes one of its own, and cannot read what another has encrypted.
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(b"of-this-test-alone-32-bytes-long").decode(),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "AIRFLOW__CORE__PARALLELISM": "2",
         "AIRFLOW__API__PORT": str(port),

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.embeddings.openai_batch_service import TRIES
+from pipelines.resolution import Layer, resolve
+from pipelines.runs import ingest
 from tests.dags.local_airflow import LocalAirflow
+from tests.runs import stored_rows
 from tests.wire.openai_batch_server import OpenAIBatchServer
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.xdist_group("airflow services")]
@@ -21,10 +24,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
         yield running
 
 
-def test_the_task_waits_deferred_and_its_retry_knows_the_batch_and_nothing_shows_the_key(
-    airflow: LocalAirflow, tmp_path: Path
-) -> None:
-    conf = {
+def conf(server: OpenAIBatchServer, folder: Path) -> dict[str, object]:
+    return {
         "collection": "batched",
         "source.name": "sample",
         "source.limit": 30,
@@ -33,13 +34,19 @@ def test_the_task_waits_deferred_and_its_retry_knows_the_batch_and_nothing_shows
         "embedding.openai.mode": "batch",
         "embedding.openai.batch_poll_seconds": 0.5,
         "embedding.openai.dimensions": 256,
-        "store.lancedb.uri": str(tmp_path / "lancedb"),
-        "ingest.staging": str(tmp_path / "staging"),
-        "cache.path": str(tmp_path / "cache"),
+        "embedding.openai.base_url": server.url + "/v1",
+        "store.lancedb.uri": str(folder / "lancedb"),
+        "ingest.staging": str(folder / "staging"),
+        "cache.path": str(folder / "cache"),
     }
+
+
+def test_the_task_waits_deferred_and_its_retry_knows_the_batch_and_nothing_shows_the_key(
+    airflow: LocalAirflow, tmp_path: Path
+) -> None:
     with OpenAIBatchServer(key=KEY) as server:
         server.held = True
-        run = airflow.start_dag("vector_ingest", conf | {"embedding.openai.base_url": server.url + "/v1"})
+        run = airflow.start_dag("vector_ingest", conf(server, tmp_path))
         waiting = airflow.task_in_state("vector_ingest", run, "ingest", "deferred", 600)
         outage = server.faults.add("GET /v1/batches/", times=4, status=500)
         asked = sum(seen.line.startswith("GET /v1/batches/") for seen in server.seen)
@@ -69,3 +76,24 @@ def test_the_task_waits_deferred_and_its_retry_knows_the_batch_and_nothing_shows
     assert "batch_0000" in logs
     told = [logs, *(row for tables in (stored, airflow.database()) for rows in tables.values() for row in rows)]
     assert not [each for each in told if KEY in each]
+
+
+def test_what_a_batch_left_out_is_not_sent_again_once_another_run_has_planned(
+    airflow: LocalAirflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with OpenAIBatchServer(key=KEY) as server:
+        server.held, server.ends = True, ["expired"]
+        run = airflow.start_dag("vector_ingest", conf(server, tmp_path))
+        airflow.task_in_state("vector_ingest", run, "ingest", "deferred", 600)
+        changes: dict[str, object] = {"embedding.openai.mode": "sync", "source.limit": 10}
+        settings = resolve([Layer("another run", conf(server, tmp_path) | changes, tmp_path)]).settings
+        other = ingest(settings)
+        server.held = False
+
+        assert airflow.end_of_run("vector_ingest", run, 600) == "failed"
+        assert [batch.status for batch in server.batches] == ["expired"]
+
+    assert "is out of date, and nothing was done" in airflow.task_logs()
+    assert other["live"] == other["generation"]
+    assert len(stored_rows(settings, other["generation"])) == other["counts"]["passages"]
