@@ -58,4 +58,5 @@ def _scores(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray
     squares, lengths = np.square(queries).sum(1)[:, None], np.square(vectors).sum(1)[None]
     if metric == "l2":
         return 2 * products - squares - lengths
-    return products / np.sqrt(squares * lengths)
+    with np.errstate(invalid="ignore"):  # of a vector without a length the cosine is no number
+        return products / np.sqrt(squares * lengths)
