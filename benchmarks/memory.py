@@ -1,6 +1,6 @@
 """Memory: peak resident set of a whole `ingest` over a corpus, and over the same corpus repeated.
 
-    python benchmarks/memory.py --parquet train.parquet --repeat 1 10 --service hashing
+    python -m benchmarks.memory --parquet train.parquet --repeat 1 10 --service hashing
 
 Each run is a process of its own, into an empty store. The corpus is repeated with a number put before every text,
 so that all documents are distinct. Hashed vectors (384 wide) cost no model: what grows then is the pipeline's own.
