@@ -16,6 +16,11 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def headline() -> str:
+    """The machine in a line, to stand above a table."""
+    return f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
 def about(packages: Sequence[str]) -> dict[str, object]:
     """Date, processor, cores, load, and the versions of Python and of the packages."""
     return {

@@ -8,8 +8,6 @@ so that all documents are distinct. Hashed vectors (384 wide) cost no model: wha
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -17,6 +15,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from benchmarks.machine import headline
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--service", default="hashing")
     arguments = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(headline())
     print(f"{'documents':>10} {'passages':>10} {'peak MB':>8} {'seconds':>8}")
     for times in arguments.repeat:
         measured = _measured(Path(arguments.parquet), times, arguments.service)

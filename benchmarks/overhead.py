@@ -17,8 +17,6 @@ Rounds are interleaved and medians given; on a machine that is not quiet the pro
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,6 +24,8 @@ import tempfile
 from collections import defaultdict
 
 import pyarrow.parquet as pq
+
+from benchmarks.machine import headline
 
 _TEXTS = """
 import sys
@@ -81,7 +81,7 @@ best = np.argpartition(asked @ vectors.T, -10, axis=1)[:, -10:]
 print(table.count_rows())
 """
 # The bare engine's two runs, and how many of the files of texts each embeds.
-_BOTH, _PASSAGES = ("bare engine", "2"), ("bare engine, no questions", "1")
+_BARE_RUNS = {"bare engine": 2, "bare engine, no questions": 1}
 _MEASURED = """
 import json, resource, subprocess, sys, time
 before = time.monotonic()
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(headline())
     with tempfile.TemporaryDirectory() as folder:
         common = ["source.name=files", f"source.path={arguments.parquet}", f"source.limit={arguments.documents}"]
         subprocess.run([sys.executable, "-c", _TEXTS, folder, *common, *_places(folder, "texts")], check=True)
@@ -124,13 +124,13 @@ def _round(number: int, folder: str, common: list[str]) -> list[tuple[str, dict[
         places = _places(folder, f"{number}-{len(runs)}")
         runs.append((name, [*whole, *(f"--set={pair}" for pair in [*common, *more, *places])]))
     runs.append(("bare job", [sys.executable, "-c", _JOB, folder, f"{folder}/{number}-job"]))
-    runs += [(name, [sys.executable, "-c", _BARE, folder, parts]) for name, parts in (_BOTH, _PASSAGES)]
+    runs += [(name, [sys.executable, "-c", _BARE, folder, str(parts)]) for name, parts in _BARE_RUNS.items()]
     turned = runs[number % len(runs) :] + runs[: number % len(runs)]
     times = []
     for name, command in turned:
         measured = _measured(command)
         times.append((name, measured["times"]))
-        if name in (_BOTH[0], _PASSAGES[0]):
+        if name in _BARE_RUNS:
             times.append((name.replace("bare engine", "encode alone"), measured["output"]))
     return times
 
@@ -156,7 +156,7 @@ def _print(medians: dict[str, dict[str, float]]) -> None:
     print(f"{'':<27}{'wall s':>9}{'÷ bare':>8}{'÷ job':>8}{'CPU s':>9}{'÷ bare':>8}{'÷ job':>8}{'peak MB':>9}")
     job = medians["bare job"]
     for name, times in medians.items():
-        bare = medians[_PASSAGES[0] if name.endswith("no questions") else _BOTH[0]]
+        bare = medians["bare engine, no questions" if name.endswith("no questions") else "bare engine"]
         cells = [
             f"{times[kind]:>9.2f}{times[kind] / bare[kind]:>8.2f}{times[kind] / job[kind]:>8.2f}"
             for kind in ("wall", "processor")

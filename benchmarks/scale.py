@@ -1,4 +1,4 @@
-"""Scale: what 10^3 to 10^6 documents cost to write, index, search and, unchanged, to plan; and in what memory.
+"""Scale: what 10^3 to 10^7 documents cost to write, index, search and, unchanged, to plan; and in what memory.
 
     python -m benchmarks.scale --documents 1000 10000 100000 1000000
     python -m benchmarks.scale --documents 10000000 --plan-only
@@ -13,8 +13,6 @@ Seconds are wall and processor time, megabytes the peak resident set, that of th
 import argparse
 import json
 import math
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,6 +21,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from benchmarks.machine import headline
 
 ROWS_AT_ONCE = 20_000
 QUERIES = 100
@@ -81,21 +81,19 @@ def write():
         graph.value("rows_written", passages=table, embeddings=vectors, collection=collection)
 
 def append():
-    names = [field.name for field in collection.schema]
     for table, vectors in passages():
         records = graph.value("records", passages=table, embeddings=vectors)
-        yield from records.select(names).cast(collection.schema).to_batches()
+        yield from records.select(collection.schema.names).cast(collection.schema).to_batches()
 
 if PLAN_ONLY:
     collection.add(pa.RecordBatchReader.from_batches(collection.schema, append()))
 else:
     timed("write", write)
     timed("index", lambda: graph.value("index_built", collection=collection))
+    asked = {"query_vectors": unit_vectors(QUERIES), "top_k": 10, "filter": {}}
+    timed("search", lambda: graph.value("matches", collection=collection, **asked))
 rows = graph.value("row_count", collection=collection)
 describe(graph, generation, rows=rows, documents=rows)
-queries = unit_vectors(QUERIES)
-if not PLAN_ONLY:
-    timed("search", lambda: graph.value("matches", collection=collection, query_vectors=queries, top_k=10, filter={}))
 """
 _PLAN = """
 plan = timed("plan", lambda: planning.plan(settings, "unchanged"))
@@ -114,7 +112,7 @@ def main() -> None:
     parser.add_argument("--folder", help="where corpus and store are; temporary if not given")
     parser.add_argument("--plan-only", action="store_true", help="measure planning only")
     arguments = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(headline())
     names = ("write s", "index s", "ms/query", "MB", "plan s", "CPU s", "plan MB")
     print(f"{'documents':>10}" + "".join(f"{name:>10}" for name in names))
     for documents in arguments.documents:

@@ -78,7 +78,7 @@ def _verified(settings: Settings, repair: bool, vectors: int | None) -> dict[str
         describe(graph, live, planned_by=REPAIR)  # a plan made before is of rows that will be others
     corpus = Corpus(settings, graph, graph.value("stored_documents", stored_ids=[]), repeated=repeated)
     comparison = _Comparison(settings, graph, collection, stored.ids, checked, findings)
-    deleted, whole, progress = 0, dict[str, int](), Progress("verify", None, "passages")
+    deleted, progress = 0, Progress("verify", None, "passages")
     try:
         for passages in _passages(corpus, graph):
             comparison.add(passages)
@@ -88,12 +88,12 @@ def _verified(settings: Settings, repair: bool, vectors: int | None) -> dict[str
         if repair and len(extra):
             _refuse_many(settings, len(extra), len(stored.ids))
             deleted = graph.value("rows_deleted", collection=collection, expired_ids=extra)
-        whole = {"documents": corpus.documents}
     finally:
         if comparison.written or deleted:
             graph.value("index_built", collection=collection, kept_version=about.get("base_version"))
-            rows = graph.value("row_count", collection=collection)
-            describe(graph, live, rows=rows, questions_digest=None, **whole)
+            describe(graph, live, rows=graph.value("row_count", collection=collection), questions_digest=None)
+    if comparison.written or deleted:
+        describe(graph, live, documents=corpus.documents)
     counts = {
         "documents": corpus.documents,
         "passages": comparison.passages,
