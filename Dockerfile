@@ -5,7 +5,7 @@ FROM apache/airflow:3.3.2-python3.11
 # pip takes torch==N+cpu from there for the torch==N of requirements.txt.
 ARG PIP_EXTRA_INDEX_URL=""
 
-# config/, data/ and the state are where the checkout has them, so relative paths mean the same.
+# config/ and the state are where the checkout has them, so relative paths mean the same.
 ENV SQUADRON_HOME=/opt/airflow \
     HF_HOME=/opt/airflow/.squadron/huggingface
 
@@ -20,6 +20,5 @@ COPY --chown=airflow:root pipelines/ /tmp/squadron/pipelines/
 RUN pip install --no-cache-dir --no-deps /tmp/squadron
 
 COPY --chown=airflow:root config/ /opt/airflow/config/
-COPY --chown=airflow:root data/ /opt/airflow/data/
 COPY --chown=airflow:root plugins/ /opt/airflow/plugins/
 COPY --chown=airflow:root dags/ /opt/airflow/dags/

@@ -45,7 +45,7 @@ ingest: $(INSTALLED) ## Run the DAG once in this process: SQuAD (or SOURCE=...) 
 	@$(if $(local_server),$(local_server) > .squadron/local_store.log & trap "kill $$!" EXIT;) $(BIN)/python dags $(settings)
 
 search: $(INSTALLED) ## Ask the live generation: make search Q="your question"
-	@$(BIN)/python -m pipelines search "$(Q)" $(settings)
+	@$(BIN)/python -m squadron search "$(Q)" $(settings)
 
 airflow: $(INSTALLED) ## Start a local Airflow with its UI and the DAG; Ctrl-C stops it (PORT=8080)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" BIN=$(BIN) PORT=$(PORT) sh .ci/airflow # it starts its parts by name

@@ -49,7 +49,7 @@ def _measured(parquet: Path, times: int, service: str) -> dict[str, float]:
             "store.lancedb.uri": f"{folder}/lancedb",
             "ingest.staging": f"{folder}/staging",
         }
-        command = [sys.executable, "-m", "pipelines", "ingest", "--json"]
+        command = [sys.executable, "-m", "squadron", "ingest", "--json"]
         child = (
             "import resource, subprocess, sys\n"
             "done = subprocess.run(sys.argv[1:], capture_output=True, text=True)\n"

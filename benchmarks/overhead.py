@@ -31,9 +31,11 @@ _TEXTS = """
 import sys
 from pathlib import Path
 import pyarrow as pa, pyarrow.parquet as pq
-from pipelines import staging, planning, steps
-from pipelines.catalog import shared_graph
-from pipelines.resolution import Layer, resolve
+from squadron.staging import shards as staging
+from squadron.runs import plan as planning
+from squadron.runs import steps
+from squadron.generations.catalog import shared_graph
+from squadron.settings.layers import Layer, resolve
 
 values = dict(pair.split("=", 1) for pair in sys.argv[2:])
 settings = resolve([Layer("benchmark", values, Path.cwd())]).settings
@@ -48,9 +50,9 @@ _BARE = """
 import json, sys, time
 from pathlib import Path
 import pyarrow.parquet as pq
-from pipelines.embedding_settings import SentenceTransformersSettings
-from pipelines.embeddings.engine import load_engine
-from pipelines.embeddings.sentence_transformers_embeddings import model_folder
+from squadron.settings.embedding_sections import SentenceTransformersSettings
+from squadron.embeddings.local.engine import load_engine
+from squadron.embeddings.sentence_transformers_embeddings import model_folder
 
 settings = SentenceTransformersSettings()
 engine = load_engine(settings, model_folder(settings))
@@ -66,9 +68,9 @@ import sys
 import lancedb
 import numpy as np
 import pyarrow as pa, pyarrow.parquet as pq
-from pipelines.embedding_settings import SentenceTransformersSettings
-from pipelines.embeddings.engine import load_engine
-from pipelines.embeddings.sentence_transformers_embeddings import model_folder
+from squadron.settings.embedding_sections import SentenceTransformersSettings
+from squadron.embeddings.local.engine import load_engine
+from squadron.embeddings.sentence_transformers_embeddings import model_folder
 
 settings = SentenceTransformersSettings()
 engine = load_engine(settings, model_folder(settings))
@@ -118,7 +120,7 @@ def main() -> None:
 
 def _round(number: int, folder: str, common: list[str]) -> list[tuple[str, dict[str, float]]]:
     """Each process once, in an order that turns from round to round."""
-    whole = [sys.executable, "-m", "pipelines", "ingest", "--json"]
+    whole = [sys.executable, "-m", "squadron", "ingest", "--json"]
     runs: list[tuple[str, list[str]]] = []
     for name, more in (("ingest", []), ("ingest, no questions", ["evaluation.max_questions=0"])):
         places = _places(folder, f"{number}-{len(runs)}")

@@ -34,10 +34,11 @@ import json, resource, sys, time
 from pathlib import Path
 import numpy as np
 import pyarrow as pa
-from pipelines import planning, steps
-from pipelines.catalog import create_generation, describe, fingerprint, shared_graph, vector_space
-from pipelines.registry import load
-from pipelines.resolution import Layer, resolve
+from squadron.runs import plan as planning
+from squadron.runs import steps
+from squadron.generations.catalog import create_generation, describe, fingerprint, shared_graph, vector_space
+from squadron.settings.registry import load
+from squadron.settings.layers import Layer, resolve
 
 values = dict(pair.split("=", 1) for pair in sys.argv[1:])
 settings = resolve([Layer("benchmark", values, Path.cwd())]).settings

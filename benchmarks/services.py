@@ -21,9 +21,9 @@ from typing import Any
 
 import psutil
 
-from pipelines.embedding_settings import CohereSettings, OpenAISettings
-from pipelines.embeddings import cohere_embeddings, openai_embeddings
-from pipelines.embeddings.pacing import BURST_SECONDS
+from squadron.embeddings import cohere_embeddings, openai_embeddings
+from squadron.embeddings.remote.pacing import BURST_SECONDS
+from squadron.settings.embedding_sections import CohereSettings, OpenAISettings
 
 LATENCY_SECONDS = 0.2
 CONCURRENCY = 8

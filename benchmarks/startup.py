@@ -56,10 +56,10 @@ def _measured(parquet: Path, folder: Path, documents: int, rounds: int) -> dict[
     _run(_ingest(corpus, folder / "store"))
     commands: dict[str, Command] = {
         "import lancedb": [sys.executable, "-c", "import lancedb"],
-        "help": _pipelines("--help"),
-        "config": _pipelines("config", *_places(corpus, folder / "store")),
+        "help": _squadron("--help"),
+        "config": _squadron("config", *_places(corpus, folder / "store")),
         "unchanged": _ingest(corpus, folder / "store"),
-        "search": _pipelines("search", "How are stops distinguished?", *_places(corpus, folder / "store")),
+        "search": _squadron("search", "How are stops distinguished?", *_places(corpus, folder / "store")),
         "changed": _ingest(changed, folder / "copy"),
     }
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
@@ -94,12 +94,12 @@ def _run(command: Command) -> tuple[float, float]:
     return clock, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _pipelines(*arguments: str) -> Command:
-    return [sys.executable, "-m", "pipelines", *arguments]
+def _squadron(*arguments: str) -> Command:
+    return [sys.executable, "-m", "squadron", *arguments]
 
 
 def _ingest(corpus: Path, store: Path) -> Command:
-    return _pipelines("ingest", *_places(corpus, store))
+    return _squadron("ingest", *_places(corpus, store))
 
 
 def _places(corpus: Path, store: Path) -> list[str]:

@@ -38,7 +38,7 @@ def main() -> int:
     for name, value in AIRFLOW_SETTINGS.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("SQUADRON_ALLOWED_PATHS", "*")  # who runs this has a shell here
-    from pipelines.errors import SettingsError, SquadronError
+    from squadron.errors import SettingsError, SquadronError
 
     try:
         conf = _run_conf(arguments.set)
@@ -55,8 +55,8 @@ def main() -> int:
 
 def _run_conf(pairs: list[str]) -> dict[str, Any]:
     """The run's conf; wrong settings are refused here, before Airflow starts."""
-    from pipelines.resolution import Layer, assignments, resolve
-    from pipelines.settings import value_of
+    from squadron.settings.layers import Layer, assignments, resolve
+    from squadron.settings.schema import value_of
 
     resolved = resolve([Layer("--set", assignments(pairs), Path.cwd())])
     settings = resolved.settings
@@ -96,7 +96,7 @@ def _dag_run(conf: dict[str, Any]) -> dict[str, Any]:
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
 
-    from pipelines.terminal import shown_progress
+    from squadron.terminal.tables import shown_progress
 
     sys.path.insert(0, str(ROOT / "dags"))
     from vector_ingest import squad_dag as vector_ingest_dag
@@ -106,7 +106,7 @@ def _dag_run(conf: dict[str, Any]) -> dict[str, Any]:
     failures: list[BaseException] = []
     for task in vector_ingest_dag.tasks:
         _without_retries(task, failures)
-    logging.getLogger("pipelines.dag").setLevel(logging.WARNING)  # all the settings: for a task's log
+    logging.getLogger("squadron.dag").setLevel(logging.WARNING)  # all the settings: for a task's log
     with shown_progress():
         run = vector_ingest_dag.test(run_conf=conf)
     if failures:
@@ -143,9 +143,10 @@ def _show(report: dict[str, Any], conf: dict[str, Any]) -> None:
     from airflow.models import Connection
     from rich.console import Console
 
-    from pipelines import searching, terminal
-    from pipelines.connections import with_address
-    from pipelines.resolution import Layer, resolve
+    from squadron.generations import search as searching
+    from squadron.settings.connections import with_address
+    from squadron.settings.layers import Layer, resolve
+    from squadron.terminal import tables as terminal
 
     console = Console()
     terminal.show_report(report, console)

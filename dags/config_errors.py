@@ -3,10 +3,9 @@
 Airflow reads files that speak of a dag and of airflow: this one holds none.
 """
 
-from run_settings import configured
-
-from pipelines.errors import SettingsError
-from pipelines.resolution import collections
+from squadron.errors import SettingsError
+from squadron.settings.layers import collections
+from squadron_tasks.settings import configured
 
 if broken := [str(found) for name in collections() if isinstance(found := configured(name), SettingsError)]:
     raise SettingsError("; ".join(broken))

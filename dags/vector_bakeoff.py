@@ -12,13 +12,13 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from run_settings import collection_param, known_params, prepared, resolved_settings
 
-from pipelines.errors import SquadronError
-from pipelines.registry import EMBEDDINGS, STORES
-from pipelines.resolution import DEFAULT_COLLECTION
+from squadron.errors import SquadronError
+from squadron.settings.layers import DEFAULT_COLLECTION
+from squadron.settings.registry import EMBEDDINGS, STORES
+from squadron_tasks.settings import collection_param, known_params, prepared, resolved_settings
 
-log = logging.getLogger("pipelines.dag")
+log = logging.getLogger("squadron.dag")
 
 
 def _choice(default: list[str], examples: list[str], title: str, description: str) -> Param:
@@ -60,7 +60,7 @@ def vector_bakeoff() -> None:
     @task(task_id="pairs")
     def pairs_to_build() -> list[dict[str, str]]:
         """Each service that was asked for with each store."""
-        from pipelines import comparing
+        from squadron.runs import bakeoff as comparing
 
         params = known_params()
         return [vars(pair) for pair in comparing.pairs(params["embeddings"], params["stores"])]
@@ -74,7 +74,7 @@ def vector_bakeoff() -> None:
     )
     def build(pair: dict[str, str]) -> dict[str, Any]:
         """A whole run; the row of the table, whether it succeeds or not, is the XCom `row`."""
-        from pipelines import comparing
+        from squadron.runs import bakeoff as comparing
 
         context: Any = get_current_context()
         wanted = comparing.Pair(**pair)
@@ -90,7 +90,7 @@ def vector_bakeoff() -> None:
     @task(trigger_rule="all_done", multiple_outputs=False)
     def table(pairs: list[dict[str, str]]) -> dict[str, Any]:
         """All pairs in one table, as Markdown and as rows."""
-        from pipelines import comparing
+        from squadron.runs import bakeoff as comparing
 
         context: Any = get_current_context()
         rows = [
@@ -109,8 +109,9 @@ def vector_bakeoff() -> None:
 
 
 def _built(pair: Any, context: Any) -> dict[str, Any]:
-    from pipelines import comparing, runs
-    from pipelines.catalog import shared_graph
+    from squadron.generations.catalog import shared_graph
+    from squadron.runs import bakeoff as comparing
+    from squadron.runs import whole_run as runs
 
     params = context["params"]
     given = {

@@ -23,11 +23,16 @@ from airflow.sdk import (
 )
 from airflow.sdk.bases.decorator import task_decorator_factory
 from airflow.sdk.exceptions import TaskDeferred
+
 from run_alerts import SinceQueued, call_named, failed  # of plugins/
-from run_lineage import lineage_task, record_build, record_promotion
-from run_metrics import send, send_queue_depth, send_shards_left
-from run_retries import RETRY_POLICY
-from run_settings import (
+from squadron.airflow_support.lineage import collection_uri
+from squadron.airflow_support.trigger_form import form_fields
+from squadron.settings.layers import DEFAULT_COLLECTION
+from squadron.settings.schema import Settings
+from squadron_tasks.lineage import lineage_task, record_build, record_promotion
+from squadron_tasks.metrics import send, send_queue_depth, send_shards_left
+from squadron_tasks.retries import RETRY_POLICY
+from squadron_tasks.settings import (
     given_params,
     pool_of,
     prepared,
@@ -37,12 +42,7 @@ from run_settings import (
     sound_collections,
 )
 
-from pipelines.form import form_fields
-from pipelines.lineage import collection_uri
-from pipelines.resolution import DEFAULT_COLLECTION
-from pipelines.settings import Settings
-
-log = logging.getLogger("pipelines.dag")
+log = logging.getLogger("squadron.dag")
 
 
 class ResumableTask(_PythonDecoratedOperator):
@@ -65,7 +65,8 @@ class Approval(ApprovalOperator):
         try:
             return super().execute_complete(context, event)
         except HITLRejectException as rejection:
-            from pipelines import outcomes, steps
+            from squadron.runs import results as outcomes
+            from squadron.runs import steps
 
             pull = context["ti"].xcom_pull
             settings, plan = pull(task_ids="resolve"), outcomes.Plan(**pull(task_ids="plan", key="plan"))
@@ -87,7 +88,7 @@ DEFAULTS = {
 
 
 def ingest_dag(collection: str, config: Settings) -> DAG:
-    """The DAG of a collection: thin tasks around `pipelines.steps`. `config`: its settings, but for Variables."""
+    """The DAG of a collection: thin tasks around `squadron.runs.steps`. `config`: its settings, but for Variables."""
     with DAG(
         dag_id="vector_ingest" if collection == DEFAULT_COLLECTION else f"vector_ingest_{collection}",
         description="Load a corpus, embed what changed, write it to the vector store, measure it, make it live.",
@@ -126,7 +127,7 @@ def _tasks(collection: str, pool: str) -> None:
     @task
     def plan(settings: str) -> list[dict[str, Any]]:
         """Compare the corpus with the store; the shards of work. The plan itself is the XCom `plan`."""
-        from pipelines import planning
+        from squadron.runs import plan as planning
 
         context = get_current_context()
         made = planning.plan(prepared(settings), context["run_id"])
@@ -139,7 +140,9 @@ def _tasks(collection: str, pool: str) -> None:
     @resumable_task(map_index_template="{{ shard_name }}", multiple_outputs=False, pool=pool)
     def ingest(settings: str, plan: dict[str, Any], shard: dict[str, Any]) -> dict[str, Any]:
         """Embed the passages of one shard and write them."""
-        from pipelines import ingesting, outcomes, staging
+        from squadron.runs import ingest_shard as ingesting
+        from squadron.runs import results as outcomes
+        from squadron.staging import shards as staging
 
         context: Any = get_current_context()
         context["shard_name"] = f"shard {shard['number'] + 1}: {shard['passages']:,} passages"
@@ -152,7 +155,8 @@ def _tasks(collection: str, pool: str) -> None:
     @lineage_task(trigger_rule="none_failed", multiple_outputs=False)
     def finish(settings: str, plan: dict[str, Any], ingested: list[dict[str, Any]] | None) -> dict[str, Any]:
         """Delete what left the corpus, build the index, count the rows."""
-        from pipelines import outcomes, steps
+        from squadron.runs import results as outcomes
+        from squadron.runs import steps
 
         refused = sum(shard["quarantined"] for shard in (ingested or [])[:])
         known, made = prepared(settings), outcomes.Plan(**plan)
@@ -165,7 +169,8 @@ def _tasks(collection: str, pool: str) -> None:
     @task(multiple_outputs=False)
     def evaluate(settings: str, plan: dict[str, Any]) -> dict[str, Any]:
         """Ask the generation the corpus's own questions."""
-        from pipelines import outcomes, steps
+        from squadron.runs import results as outcomes
+        from squadron.runs import steps
 
         found = steps.evaluate(prepared(settings), outcomes.Plan(**plan))
         send(plan["collection"], "evaluate", vars(found))
@@ -182,7 +187,8 @@ def _tasks(collection: str, pool: str) -> None:
         evaluation: dict[str, Any],
     ) -> dict[str, Any]:
         """Make the generation live if it is good enough; the report of the run."""
-        from pipelines import outcomes, report, steps
+        from squadron.runs import report, steps
+        from squadron.runs import results as outcomes
 
         made, measured = outcomes.Plan(**plan), outcomes.Evaluation(**evaluation)
         known = prepared(settings)
@@ -240,14 +246,13 @@ def _batched(settings: Settings, plan: Any, shard: Any) -> Any:
 
     The batches are remembered in the task's state, which a retry finds.
     """
-    from pipelines.embeddings import openai_batch
+    from squadron.embeddings.openai_batch import waiting as openai_batch
 
     if not openai_batch.is_wanted(settings):
         return None
     from openai_batch_wait import BatchesEnded  # of plugins/
-
-    from pipelines.catalog import planned_generation, shared_graph
-    from pipelines.embeddings.openai_batch_work import advanced
+    from squadron.embeddings.openai_batch.work import advanced
+    from squadron.generations.catalog import planned_generation, shared_graph
 
     planned_generation(shared_graph(settings), plan)  # before anything is submitted: is this plan out of date?
     state = get_current_context()["task_state_store"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import dag, task
-from run_settings import collection_param, given_params, prepared, resolved_settings
 
-from pipelines.resolution import DEFAULT_COLLECTION
+from squadron.settings.layers import DEFAULT_COLLECTION
+from squadron_tasks.settings import collection_param, given_params, prepared, resolved_settings
 
 
 @dag(
@@ -29,7 +29,7 @@ def vector_rollback() -> None:
     @task(multiple_outputs=False)
     def rollback() -> dict[str, Any]:
         """Move the live pointer back."""
-        from pipelines import catalog
+        from squadron.generations import catalog
 
         params = given_params()
         return vars(catalog.rollback(prepared(resolved_settings(DEFAULT_COLLECTION, params).settings)))

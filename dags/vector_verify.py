@@ -12,13 +12,13 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from run_retries import RETRY_POLICY
-from run_settings import collection_param, known_params, prepared, resolved_settings
 
-from pipelines.errors import StoreError
-from pipelines.resolution import DEFAULT_COLLECTION, collections
+from squadron.errors import StoreError
+from squadron.settings.layers import DEFAULT_COLLECTION, collections
+from squadron_tasks.retries import RETRY_POLICY
+from squadron_tasks.settings import collection_param, known_params, prepared, resolved_settings
 
-log = logging.getLogger("pipelines.dag")
+log = logging.getLogger("squadron.dag")
 
 
 @dag(
@@ -53,7 +53,7 @@ def vector_verify() -> None:
     @task(map_index_template="{{ collection_name }}", multiple_outputs=False)
     def verify(collection: str) -> dict[str, Any]:
         """Compare, and repair if asked to."""
-        from pipelines import verifying
+        from squadron.runs import verify as verifying
 
         context: Any = get_current_context()
         context["collection_name"] = collection

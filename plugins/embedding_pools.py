@@ -30,7 +30,7 @@ TOLD_BY = {"task_id": "resolve", "key": "pool"}
 
 def configured() -> dict[str, dict[str, Any]]:
     """Pool -> slots, description, include_deferred."""
-    from pipelines.settings import home
+    from squadron.settings.home import home
 
     pools: dict[str, dict[str, Any]] = json.loads(Path(home(), "config", "pools.json").read_text(encoding="utf-8"))
     return pools

@@ -1,7 +1,8 @@
 """A Connection of type LanceDB: where the tables are, and the keys of an S3 object store.
 
-Its form is in pipelines/connection_types.py, which Airflow finds by the package's entry point. Runs and the page take
-address and keys from it where `store.lancedb.uri` says `connection://lancedb_default` (pipelines/connections.py).
+Its form is in squadron/airflow_support/connection_types.py, which Airflow finds by the package's entry point. Runs and
+the page take address and keys from it where `store.lancedb.uri` says `connection://lancedb_default`
+(squadron/settings/connections.py).
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ class LanceDBHook(BaseHook):
 
     def get_conn(self) -> Any:
         """The database. Raises SettingsError when the Connection says no address."""
-        from pipelines.connections import address, keys
-        from pipelines.stores.lancedb_runtime import lancedb
+        from squadron.settings.connections import address, keys
+        from squadron.stores.lancedb.runtime import lancedb
 
         connection = self.get_connection(self.lancedb_conn_id)
         return lancedb.connect(address(connection), storage_options=keys(connection))
 
     def test_connection(self) -> tuple[bool, str]:
         """Whether it answers, and what is there."""
-        from pipelines.connections import address
-        from pipelines.stores.lancedb_tables import Database
+        from squadron.settings.connections import address
+        from squadron.stores.lancedb.tables import Database
 
         try:
             where = address(self.get_connection(self.lancedb_conn_id))

@@ -49,7 +49,7 @@ class BatchesEnded(BaseTrigger):
     async def _is_pending(self, client: Any, batch: str) -> bool:
         import openai
 
-        from pipelines.embeddings.openai_batch import PENDING
+        from squadron.embeddings.openai_batch.waiting import PENDING
 
         try:
             found = await client.batches.retrieve(batch)
@@ -69,7 +69,7 @@ async def _api_key() -> str | None:
     from airflow.exceptions import AirflowNotFoundException
     from airflow.sdk import BaseHook
 
-    from pipelines.credentials import CREDENTIALS
+    from squadron.settings.credentials import CREDENTIALS
 
     credential = CREDENTIALS["openai"]
     try:

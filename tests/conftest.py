@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from pipelines.resolution import Layer, resolve
-from pipelines.settings import Settings
+from squadron.settings.layers import Layer, resolve
+from squadron.settings.schema import Settings
 
 if TYPE_CHECKING:
     from tests.wire.openai_server import OpenAIServer

@@ -77,11 +77,11 @@ def dag_run(airflow: CeleryAirflow, conf: Mapping[str, Any], timeout_seconds: fl
 
 
 def command_seconds(conf: Mapping[str, Any]) -> float:
-    """Seconds of the whole process of `python -m pipelines ingest`."""
+    """Seconds of the whole process of `squadron ingest`."""
     settings = [f"--set={key}={value}" for key, value in conf.items()]
     begin = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines", "ingest", "--json", *settings], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "squadron", "ingest", "--json", *settings], capture_output=True, text=True, check=False
     )
     if done.returncode:
         sys.exit(done.stderr)

@@ -33,9 +33,9 @@ import numpy as np
 from benchmarks.engine import corpora, limits
 from benchmarks.engine.contenders import Encode, engine, reference
 from benchmarks.machine import about
-from pipelines.embedding_settings import SentenceTransformersSettings
-from pipelines.embeddings.engine import usable_cores
-from pipelines.embeddings.sentence_transformers_embeddings import model_folder
+from squadron.embeddings.local.engine import usable_cores
+from squadron.embeddings.sentence_transformers_embeddings import model_folder
+from squadron.settings.embedding_sections import SentenceTransformersSettings
 
 REFERENCE = "encode(batch_size=32)"
 ENGINES = {
@@ -49,8 +49,8 @@ _LOAD = """
 import sys, time
 start = time.perf_counter()
 from pathlib import Path
-from pipelines.embeddings.engine import load_engine
-from pipelines.embedding_settings import SentenceTransformersSettings
+from squadron.embeddings.local.engine import load_engine
+from squadron.settings.embedding_sections import SentenceTransformersSettings
 settings = SentenceTransformersSettings(backend=sys.argv[1], precision=sys.argv[2], device=sys.argv[3])
 load_engine(settings, Path(sys.argv[4])).encode(["where is the river"])
 print(time.perf_counter() - start)
@@ -211,7 +211,7 @@ def _possible(names: list[str], device: str) -> list[str]:
 
 
 def _computes_bf16() -> bool:
-    from pipelines.embeddings.openvino_runtime import openvino
+    from squadron.embeddings.local.openvino_runtime import openvino
 
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 

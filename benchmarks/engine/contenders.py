@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.embeddings.engine import token_batches
+from squadron.embeddings.local.engine import token_batches
 
 Encode = Callable[[list[str]], np.ndarray]
 BARE_BATCH_TOKENS = {"cpu": (1_024, 4_096), "cuda": (16_384, 65_536, 262_144)}
@@ -30,14 +30,14 @@ def engine(folder: Path, name: str, device: str, batch_tokens: int | None) -> En
     if backend == "bare":
         return _Bare(folder, device, precision, batch_tokens)
     if backend == "torch":
-        from pipelines.embeddings.torch_engine import TorchEngine
+        from squadron.embeddings.local.torch_engine import TorchEngine
 
         return TorchEngine(folder, device, precision, batch_tokens).encode
     if backend == "onnx":
-        from pipelines.embeddings.onnx_engine import OnnxEngine
+        from squadron.embeddings.local.onnx_engine import OnnxEngine
 
         return OnnxEngine(folder, precision, batch_tokens).encode
-    from pipelines.embeddings.openvino_engine import OpenVINOEngine
+    from squadron.embeddings.local.openvino_engine import OpenVINOEngine
 
     return OpenVINOEngine(folder, precision, batch_tokens).encode
 

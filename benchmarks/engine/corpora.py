@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-SAMPLE = Path(__file__).parents[2] / "data" / "sample.json"
+from squadron.settings.home import PACKAGE_DATA
+
+SAMPLE = PACKAGE_DATA / "sample.json"
 Pair = tuple[str, str]
 """A text and a question that it answers."""
 

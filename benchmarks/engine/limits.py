@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.embeddings import model_files
-from pipelines.embeddings.engine import usable_cores
-from pipelines.embeddings.sentence_transformers_embeddings import tokenizer
+from squadron.embeddings.local import model_files
+from squadron.embeddings.local.engine import usable_cores
+from squadron.embeddings.sentence_transformers_embeddings import tokenizer
 
 
 def operations(folder: Path, texts: list[str]) -> float:
@@ -37,8 +37,8 @@ def peak(device: str, precision: str) -> float:
 
 def _cpu_peak(precision: str, size: int = 1024, products: int = 8) -> float:
     """One stream on each core."""
-    from pipelines.embeddings.openvino_runtime import openvino
-    from pipelines.embeddings.openvino_runtime import opset13 as op
+    from squadron.embeddings.local.openvino_runtime import openvino
+    from squadron.embeddings.local.openvino_runtime import opset13 as op
 
     x = op.parameter([size, size], np.float32)
     weights = np.random.default_rng(0).standard_normal((products, size, size), np.float32)

@@ -61,7 +61,7 @@ def bundled_model() -> Path:
 def command(tool: Tool, environments: Path, model: str, corpus: Path, folder: Path) -> list[str]:
     """The command that brings the tool's index in step with the corpus."""
     if tool.driver is None:
-        return [sys.executable, "-m", "pipelines", "ingest", "--json", *_ours(tool, model, corpus, folder)]
+        return [sys.executable, "-m", "squadron", "ingest", "--json", *_ours(tool, model, corpus, folder)]
     script = HERE / "drivers" / f"{tool.driver}.py"
     return [str(_python(environments, tool)), str(script), model, str(corpus), str(folder)]
 

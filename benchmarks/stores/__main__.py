@@ -26,9 +26,9 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.machine import processor
-from pipelines.dataflow.records import VECTOR_COLUMN
-from pipelines.registry import load
-from pipelines.settings import IngestSettings
+from squadron.dataflow.records import VECTOR_COLUMN
+from squadron.settings.registry import load
+from squadron.settings.schema import IngestSettings
 
 STORES = {"lancedb": "lancedb", "pgvector": "psycopg", "pinecone": "pinecone", "weaviate": "weaviate-client"}
 """The stores, and the packages of their bare clients."""

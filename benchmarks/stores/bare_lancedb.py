@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import lancedb
 import pyarrow as pa
 
-from pipelines.store_settings import LanceDBSettings
+from squadron.settings.store_sections import LanceDBSettings
 
 IDS_PER_DELETE = 5_000
 

@@ -8,9 +8,9 @@ import psycopg
 import pyarrow as pa
 from psycopg.sql import SQL, Identifier
 
-from pipelines.store_settings import PgvectorSettings
-from pipelines.stores import pgvector_schema as schema
-from pipelines.stores.pgvector_connection import Database
+from squadron.settings.store_sections import PgvectorSettings
+from squadron.stores.pgvector import schema
+from squadron.stores.pgvector.connection import Database
 from tests.stores import postgres
 
 TYPES = {"ordinal": "int4", "vector": "vector"}

@@ -12,9 +12,9 @@ import orjson
 import pinecone
 import pyarrow as pa
 
-from pipelines.store_settings import PineconeSettings
-from pipelines.stores import pinecone_rows as rows
-from pipelines.stores.pinecone_store import IDS_PER_DELETE
+from squadron.settings.store_sections import PineconeSettings
+from squadron.stores.pinecone import rows
+from squadron.stores.pinecone.store import IDS_PER_DELETE
 
 ID_STARTS = "0123456789abcdef"
 

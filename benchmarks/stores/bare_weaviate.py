@@ -12,10 +12,10 @@ import pyarrow as pa
 from weaviate.classes.data import DataObject
 from weaviate.classes.query import Filter
 
-from pipelines.dataflow.records import VECTOR_COLUMN
-from pipelines.store_settings import WeaviateSettings
-from pipelines.stores.weaviate_rows import IDS_PER_DELETE, ROWS_PER_MESSAGE
-from pipelines.stores.weaviate_schema import Generation
+from squadron.dataflow.records import VECTOR_COLUMN
+from squadron.settings.store_sections import WeaviateSettings
+from squadron.stores.weaviate.rows import IDS_PER_DELETE, ROWS_PER_MESSAGE
+from squadron.stores.weaviate.schema import Generation
 
 
 @contextmanager

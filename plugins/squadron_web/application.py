@@ -8,7 +8,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from pipelines.errors import SquadronError
+from squadron.errors import SquadronError
 from squadron_web.moving import moving
 from squadron_web.reading import reading
 

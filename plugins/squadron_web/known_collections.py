@@ -12,13 +12,14 @@ from airflow.utils.session import create_session
 from fastapi import HTTPException
 from pydantic import ValidationError
 
-from pipelines.connections import with_address
-from pipelines.credentials import wanted
-from pipelines.errors import SettingsError
-from pipelines.resolution import DEFAULT_COLLECTION, Layer, collections, resolve
-from pipelines.settings import Settings, SourceSettings, home
-from pipelines.store_settings import hurried
-from pipelines.variables import variable_layers
+from squadron.airflow_support.variables import variable_layers
+from squadron.errors import SettingsError
+from squadron.settings.connections import with_address
+from squadron.settings.credentials import wanted
+from squadron.settings.home import home
+from squadron.settings.layers import DEFAULT_COLLECTION, Layer, collections, resolve
+from squadron.settings.schema import Settings, SourceSettings
+from squadron.settings.store_sections import hurried
 from squadron_web.access import may_read
 from squadron_web.history import DEFAULT_DAG, ingest_dags, newest_runs
 
@@ -92,7 +93,7 @@ def readable(collection: str, user: BaseUser) -> Known:
 
 def pointer(settings: Settings) -> dict[str, Any]:
     """`generation`, which is live, and `previous`, to which a rollback returns; None where there is none."""
-    from pipelines.catalog import live_pointer
+    from squadron.generations.catalog import live_pointer
 
     return live_pointer(settings)
 

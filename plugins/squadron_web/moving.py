@@ -33,7 +33,7 @@ class Promote(Move):
 @apart
 def promote(collection: str, move: Annotated[Promote, Body()], user: GetUserDep) -> dict[str, Any]:
     """Make a generation live; no gate is asked."""
-    from pipelines.catalog import promote_generation
+    from squadron.generations.catalog import promote_generation
 
     return _moved(collection, move, user, "promote", lambda settings: promote_generation(settings, move.generation))
 
@@ -42,7 +42,7 @@ def promote(collection: str, move: Annotated[Promote, Body()], user: GetUserDep)
 @apart
 def rollback(collection: str, move: Annotated[Move, Body()], user: GetUserDep) -> dict[str, Any]:
     """Make the generation live again that was before."""
-    from pipelines import catalog
+    from squadron.generations import catalog
 
     return _moved(collection, move, user, "rollback", catalog.rollback)
 

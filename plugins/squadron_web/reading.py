@@ -47,7 +47,7 @@ def collections(user: GetUserDep) -> dict[str, Any]:
 def generations(collection: str, user: GetUserDep) -> dict[str, Any]:
     """The collection's generations in its store, newest first, and whether the user may move what is live."""
     known = readable(collection, user)
-    from pipelines import catalog
+    from squadron.generations import catalog
 
     settings = settings_of(known)
     rows = [{name: row.get(name) for name in SHOWN} for row in catalog.generations(settings)]
@@ -83,7 +83,7 @@ def runs(collection: str, user: GetUserDep) -> dict[str, Any]:
 def quarantined(collection: str, user: GetUserDep) -> dict[str, Any]:
     """What could not be embedded, and why."""
     known = readable(collection, user)
-    from pipelines import quarantine
+    from squadron.corpus import quarantine
 
     found = quarantine.listed(settings_of(known))
     return {"total": len(found), "quarantined": found[:QUARANTINE_ROWS]}
@@ -94,7 +94,7 @@ def quarantined(collection: str, user: GetUserDep) -> dict[str, Any]:
 def graph(collection: str, user: GetUserDep) -> Response:
     """The Hamilton graph of the collection's backends, drawn by Graphviz."""
     known = readable(collection, user)
-    from pipelines.graph import draw
+    from squadron.dataflow.driver import draw
 
     with TemporaryDirectory() as folder:
         path = Path(folder, "graph.svg")
@@ -108,6 +108,6 @@ def graph(collection: str, user: GetUserDep) -> Response:
 def search(collection: str, asked: Annotated[Question, Body()], user: GetUserDep) -> dict[str, Any]:
     """The passages of the live generation nearest to the question."""
     known = readable(collection, user)
-    from pipelines import searching
+    from squadron.generations import search as searching
 
     return {"matches": searching.search(settings_of(known), asked.question, asked.top_k)}

@@ -28,16 +28,19 @@ from pathlib import Path
 from select import select
 from typing import Any
 
-import pipelines
-from pipelines import runs, searching, staging, steps  # noqa: F401 - imported before any fork
-from pipelines.catalog import read_catalog, rollback, shared_graph
-from pipelines.embeddings.tokenization import cl100k
-from pipelines.errors import SquadronError
-from pipelines.registry import REGISTRIES, load
-from pipelines.resolution import Layer, resolve
-from pipelines.settings import Settings
+import squadron
+from squadron.embeddings.tokenization import cl100k
+from squadron.errors import SquadronError
+from squadron.generations import search as searching
+from squadron.generations.catalog import read_catalog, rollback, shared_graph
+from squadron.runs import steps  # noqa: F401 - imported before any fork
+from squadron.runs import whole_run as runs
+from squadron.settings.layers import Layer, resolve
+from squadron.settings.registry import REGISTRIES, load
+from squadron.settings.schema import Settings
+from squadron.staging import shards as staging  # noqa: F401 - imported before any fork
 
-PACKAGE = str(Path(pipelines.__file__).parent)
+PACKAGE = str(Path(squadron.__file__).parent)
 # Where state is changed, and decided on; what is called thousands of times and changes nothing is not among them.
 WATCHED = tuple(
     f"{PACKAGE}/{name}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.crashes.kills import Launcher, Outcome
 from tests.crashes.places import Place, Restore
-from tests.runs import numbered, write_corpus
+from tests.whole_runs import numbered, write_corpus
 
 BATCH = 4
 BEFORE = numbered(*range(24), kind="old")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.crashes.kills import KillingFaults, Launcher, Outcome, Reaper
-from tests.runs import numbered, write_corpus
+from tests.whole_runs import numbered, write_corpus
 from tests.wire.openai_server import OpenAIServer
 
 pytestmark = pytest.mark.xdist_group("crashes")

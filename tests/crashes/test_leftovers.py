@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import leftovers, staging
+from squadron.staging import abandoned as leftovers
+from squadron.staging import shards as staging
 
 
 def folder_of(run: str, root: Path, age_days: float = 0) -> Path:
@@ -26,7 +27,7 @@ def folder_of(run: str, root: Path, age_days: float = 0) -> Path:
 @pytest.fixture
 def dead() -> str:
     """The id of a run of a process that has ended."""
-    code = "from pipelines import leftovers; print(leftovers.process_run_id())"
+    code = "from squadron.staging import abandoned; print(abandoned.process_run_id())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 

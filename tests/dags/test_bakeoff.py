@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.comparing import Pair, failed, measured, pairs, settings_of_pair, table
-from pipelines.registry import EMBEDDINGS, STORES
-from pipelines.settings import Settings
+from squadron.runs.bakeoff import Pair, failed, measured, pairs, settings_of_pair, table
+from squadron.settings.registry import EMBEDDINGS, STORES
+from squadron.settings.schema import Settings
 from tests.dags.local_airflow import ROOT, airflow_environment, make_database
 from tests.dags.test_dag import run_python
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.embeddings.openai_batch_service import TRIES
-from pipelines.resolution import Layer, resolve
-from pipelines.runs import ingest
+from squadron.embeddings.openai_batch.service import TRIES
+from squadron.runs.whole_run import ingest
+from squadron.settings.layers import Layer, resolve
 from tests.dags.local_airflow import LocalAirflow
-from tests.runs import stored_rows
+from tests.whole_runs import stored_rows
 from tests.wire.openai_batch_server import OpenAIBatchServer
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.xdist_group("airflow services")]

@@ -10,8 +10,8 @@ from threading import Thread
 
 import pytest
 
-from pipelines.planning import plan
-from pipelines.resolution import Layer, resolve
+from squadron.runs.plan import plan
+from squadron.settings.layers import Layer, resolve
 from tests.dags.local_airflow import ROOT, airflow_environment
 
 pytestmark = pytest.mark.xdist_group("airflow")

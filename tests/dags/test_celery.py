@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipelines import canary
-from pipelines.resolution import Layer, resolve
+from squadron.generations import model_canary as canary
+from squadron.settings.layers import Layer, resolve
 from tests.dags import celery_airflow
 from tests.dags.celery_airflow import OTHERS, WORKERS, Backends, CeleryAirflow
-from tests.runs import numbered, requests_of_few, stored_rows
+from tests.whole_runs import numbered, requests_of_few, stored_rows
 from tests.wire.openai_server import OpenAIServer
 
 LACK = celery_airflow.missing()

@@ -92,8 +92,8 @@ def test_the_dags_beside_the_ingest_verify_repair_and_roll_back(tmp_path: Path) 
     environment["AIRFLOW_VAR_VECTOR_INGEST"] = variable
     make_database(environment)
 
-    def pipelines(*arguments: str) -> Any:
-        command = [sys.executable, "-m", "pipelines", *arguments, "--json"]
+    def squadron(*arguments: str) -> Any:
+        command = [sys.executable, "-m", "squadron", *arguments, "--json"]
         command += [f"--set={key}={value}" for key, value in settings.items()]
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180)
         return json.loads(done.stdout)
@@ -112,14 +112,14 @@ print(json.dumps([str(run.state), values]))
 """
         return run_python(code, environment)
 
-    first = pipelines("ingest")
+    first = squadron("ingest")
     settings["passages.template"] = "plain_v1"
-    second = pipelines("ingest")
+    second = squadron("ingest")
     assert second["live"] == second["generation"] != first["generation"]
 
     state, _ = dag_run("vector_rollback", {"collection": "sample"})
     assert state == "success"
-    assert pipelines("generations")["generations"][-1]["live"]
+    assert squadron("generations")["generations"][-1]["live"]
 
     state, (report,) = dag_run("vector_verify", {"collection": "sample"})
     assert (state, report["sound"], report["generation"]) == ("success", True, first["generation"])

@@ -95,10 +95,10 @@ def test_a_run_takes_its_address_and_keys_from_the_connection_that_the_settings_
     make_database(environment)
     code = """
 import json, os
-from pipelines.connections import storage_options
-from pipelines.errors import SettingsError
-from pipelines.settings import Settings
-from run_settings import prepared
+from squadron.settings.connections import storage_options
+from squadron.errors import SettingsError
+from squadron.settings.schema import Settings
+from squadron_tasks.settings import prepared
 def settings(uri):
     return Settings.model_validate({"store": {"lancedb": {"uri": uri}}})
 refused = []

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.dags.local_airflow import LocalAirflow
-from tests.runs import numbered, write_corpus
 from tests.stores.postgres import WANTED, programs, running
+from tests.whole_runs import numbered, write_corpus
 from tests.wire.openai_server import OpenAIServer
 from tests.wire.pinecone_server import PineconeServer
 from tests.wire.telemetry_collector import TelemetryCollector

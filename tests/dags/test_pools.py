@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.registry import EMBEDDINGS
+from squadron.settings.registry import EMBEDDINGS
 from tests.dags.local_airflow import ROOT, LocalAirflow
 from tests.wire.openai_server import OpenAIServer
 
@@ -168,7 +168,7 @@ def test_a_run_that_is_not_done_by_its_deadline_is_told(airflow: LocalAirflow, h
 
 
 def test_every_pool_of_a_task_and_of_an_embedding_service_is_in_the_file_of_pools() -> None:
-    from pipelines.credentials import CREDENTIALS
+    from squadron.settings.credentials import CREDENTIALS
 
     calls = [node for path in (ROOT / "dags").glob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
     named = [node.value for node in calls if isinstance(node, ast.keyword) and node.arg == "pool"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.resolution import Layer, resolve
-from pipelines.searching import search
+from squadron.generations.search import search
+from squadron.settings.layers import Layer, resolve
 from tests.dags.local_airflow import LocalAirflow
 from tests.wire.cohere_server import CohereServer
 from tests.wire.openai_server import OpenAIServer

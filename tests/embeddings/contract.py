@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.dataflow.cuts import cuts
-from pipelines.dataflow.passages import embedding_texts, passages
-from pipelines.embeddings.tokenization import token_counts
+from squadron.dataflow.cuts import cuts
+from squadron.dataflow.passages import embedding_texts, passages
+from squadron.embeddings.tokenization import token_counts
 from tests.embeddings.subject import Service, numbered
 
 ABILITIES = {

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from pipelines.embeddings.remote_model import HARMLESS_TEXT
-from pipelines.embeddings.retrying import BusyServiceError, DeniedServiceError, RefusedTextsError
-from pipelines.errors import EmbeddingError, SettingsError
+from squadron.embeddings.remote.failures import BusyServiceError, DeniedServiceError, RefusedTextsError
+from squadron.embeddings.remote.remote_model import HARMLESS_TEXT
+from squadron.errors import EmbeddingError, SettingsError
 from tests.embeddings.subject import Service, numbered
 from tests.wire.embedding_service import EmbeddingServer
 

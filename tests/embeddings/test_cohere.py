@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.embedding_settings import CohereSettings
-from pipelines.embeddings import cohere_embeddings
-from pipelines.embeddings.retrying import DeniedServiceError, RefusedTextsError
-from pipelines.errors import SettingsError
+from squadron.embeddings import cohere_embeddings
+from squadron.embeddings.remote.failures import DeniedServiceError, RefusedTextsError
+from squadron.errors import SettingsError
+from squadron.settings.embedding_sections import CohereSettings
 from tests.embeddings.contract import EmbeddingContract
 from tests.embeddings.remote_contract import BATCH_TEXTS, CONCURRENCY, PACE, RemoteContract
 from tests.embeddings.subject import Service, numbered

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.embedding_settings import HashingSettings
-from pipelines.embeddings import hashing_embeddings
+from squadron.embeddings import hashing_embeddings
+from squadron.settings.embedding_sections import HashingSettings
 from tests.embeddings.contract import EmbeddingContract
 from tests.embeddings.subject import Service
 

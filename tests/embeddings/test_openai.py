@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pipelines.embedding_settings import OpenAISettings
-from pipelines.embeddings import openai_embeddings
-from pipelines.embeddings.retrying import DeniedServiceError, RefusedTextsError
-from pipelines.errors import SettingsError
+from squadron.embeddings import openai_embeddings
+from squadron.embeddings.remote.failures import DeniedServiceError, RefusedTextsError
+from squadron.errors import SettingsError
+from squadron.settings.embedding_sections import OpenAISettings
 from tests.embeddings.contract import EmbeddingContract
 from tests.embeddings.remote_contract import BATCH_TEXTS, CONCURRENCY, PACE, RemoteContract
 from tests.embeddings.subject import Service, numbered

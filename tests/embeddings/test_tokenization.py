@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from semantic_text_splitter import TextSplitter
 
-from pipelines.embeddings.tokenization import cl100k, coarse, token_counts, wordpiece
-from pipelines.settings import home
+from squadron.embeddings.tokenization import cl100k, coarse, token_counts, wordpiece
+from squadron.settings.home import PACKAGE_DATA
 
 TEXTS = {
     "English": "Towns which had been a day apart were suddenly within an hour's ride, and they'd never been so near.",
@@ -42,7 +42,7 @@ def fits(text: str, tokens: int, model: str) -> bool:
 
 
 def sample() -> list[str]:
-    articles = json.loads((home() / "data" / "sample.json").read_text(encoding="utf-8"))["data"]
+    articles = json.loads((PACKAGE_DATA / "sample.json").read_text(encoding="utf-8"))["data"]
     return [paragraph["context"] for article in articles for paragraph in article["paragraphs"]]
 
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.resolution import Layer, resolve
-from pipelines.runs import ingest
-from pipelines.searching import search
-from pipelines.settings import Settings
-from tests.runs import numbered, stored_rows, write_corpus
+from squadron.generations.search import search
+from squadron.runs.whole_run import ingest
+from squadron.settings.layers import Layer, resolve
+from squadron.settings.schema import Settings
+from tests.whole_runs import numbered, stored_rows, write_corpus
 
 BEFORE, AFTER = range(60), range(10, 150)
 SHARD_PASSAGES = 60

@@ -91,7 +91,7 @@ class Link:
 @contextmanager
 def when_told(words: str, link: Link, after_seconds: float = 0) -> Iterator[None]:
     """Restore the link when a message of ours contains the words: whoever logged it is about to try again."""
-    log = logging.getLogger("pipelines")
+    log = logging.getLogger("squadron")
     handler = _Listener(words, link, after_seconds)
     level = log.level
     log.setLevel(logging.INFO)

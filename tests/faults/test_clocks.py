@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import leftovers
-from pipelines.cache import cache_size, evict
-from pipelines.catalog import describe, generations, read_catalog, rollback, shared_graph
-from pipelines.runs import ingest
-from pipelines.settings import Settings
+from squadron.cache.vectors import cache_size, evict
+from squadron.generations.catalog import describe, generations, read_catalog, rollback, shared_graph
+from squadron.runs.whole_run import ingest
+from squadron.settings.schema import Settings
+from squadron.staging import abandoned as leftovers
 from tests.faults.corpora import AFTER, BEFORE, answers, clean_rows, settings_of
-from tests.runs import stored_rows
+from tests.whole_runs import stored_rows
 
 PAST, NOW, FUTURE = (f"{year}-01-01T00:00:00.000+00:00" for year in (1999, 2026, 2199))
 YEAR_2199_SECONDS = 7_226_582_400

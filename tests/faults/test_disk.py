@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from pipelines import planning
-from pipelines.cache import evict
-from pipelines.errors import StoreError
-from pipelines.runs import ingest
+from squadron.cache.vectors import evict
+from squadron.errors import StoreError
+from squadron.runs import plan as planning
+from squadron.runs.whole_run import ingest
 from tests.faults.corpora import AFTER, BEFORE, answers, clean_rows, settings_of
-from tests.runs import run, stored_rows
+from tests.whole_runs import run, stored_rows
 
 PLACES = {"store.lancedb.uri": "lancedb", "ingest.staging": "staging", "cache.path": "cache"}
 DISK_BYTES, PAGE_BYTES = 16 << 20, 4096

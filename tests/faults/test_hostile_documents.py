@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.__main__ import app
-from pipelines.runs import ingest
+from squadron.__main__ import app
+from squadron.runs.whole_run import ingest
 from tests.faults.hostile import hostile_rows
 from tests.faults.test_outages import KEY, STARTED, settings_of, stored_texts
-from tests.runs import write_corpus
+from tests.whole_runs import write_corpus
 
 
 @pytest.fixture(params=["lancedb", "pinecone", "weaviate"])

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from pipelines import canary
-from pipelines.resolution import Layer, resolve
-from pipelines.settings import Settings
+from squadron.generations import model_canary as canary
+from squadron.settings.layers import Layer, resolve
+from squadron.settings.schema import Settings
 from tests.dags.local_airflow import LocalAirflow
 from tests.faults.hostile import hostile_rows
-from tests.runs import numbered, requests_of_few, stored_rows
+from tests.whole_runs import numbered, requests_of_few, stored_rows
 from tests.wire.openai_server import OpenAIServer
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.xdist_group("airflow services")]

@@ -13,11 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow as pa
 import pytest
 
-from pipelines import canary
-from pipelines.catalog import read_catalog, shared_graph
-from pipelines.errors import SquadronError
-from pipelines.runs import ingest
-from pipelines.settings import Settings
+from squadron.errors import SquadronError
+from squadron.generations import model_canary as canary
+from squadron.generations.catalog import read_catalog, shared_graph
+from squadron.runs.whole_run import ingest
+from squadron.settings.schema import Settings
 from tests.faults.corpora import AFTER, BEFORE, answers, clean_rows, settings_of
 from tests.faults.link import Link, when_told
 from tests.stores import postgres

@@ -10,19 +10,23 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from pipelines import ingesting, outcomes, planning, staging, steps
-from pipelines.catalog import promote_generation, rollback
-from pipelines.runs import ingest
-from pipelines.settings import Settings
+from squadron.generations.catalog import promote_generation, rollback
+from squadron.runs import ingest_shard as ingesting
+from squadron.runs import plan as planning
+from squadron.runs import results as outcomes
+from squadron.runs import steps
+from squadron.runs.whole_run import ingest
+from squadron.settings.schema import Settings
+from squadron.staging import shards as staging
 from tests.faults.corpora import AFTER, clean_rows, settings_of
-from tests.runs import stored_rows
+from tests.whole_runs import stored_rows
 
 BLUE, GREEN = range(40), range(100, 170)
 SEARCHING = """
 import json, sys, threading
 from collections import Counter
-from pipelines.searching import search
-from pipelines.settings import Settings
+from squadron.generations.search import search
+from squadron.settings.schema import Settings
 
 settings, ended, seen, last = Settings.model_validate_json(sys.argv[1]), threading.Event(), Counter(), None
 threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()

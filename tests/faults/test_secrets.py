@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import SquadronError
-from pipelines.runs import ingest
+from squadron.errors import SquadronError
+from squadron.runs.whole_run import ingest
 from tests.faults.corpora import AFTER, settings_of
-from tests.runs import numbered
+from tests.whole_runs import numbered
 from tests.wire.cohere_server import CohereServer
 from tests.wire.openai_server import OpenAIServer
 from tests.wire.pinecone_server import PineconeServer
@@ -145,7 +145,7 @@ def test_no_key_is_in_a_listing_or_a_graph(tmp_path: Path) -> None:
 
     for command in commands:
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "pipelines", *command, *chosen],
+            [sys.executable, "-W", "ignore", "-m", "squadron", *command, *chosen],
             cwd=tmp_path,
             env=os.environ | KEYS,
             capture_output=True,

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from pipelines import runs
-from pipelines.resolution import Layer, resolve
-from pipelines.settings import Settings
+from squadron.runs import whole_run as runs
+from squadron.settings.layers import Layer, resolve
+from squadron.settings.schema import Settings
 from tests.dags.local_airflow import ROOT
 from tests.plugins.page_server import PageServer
-from tests.runs import numbered, write_corpus
+from tests.whole_runs import numbered, write_corpus
 
 HOSTILE = {
     "id": "hostile",

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from pipelines import catalog, runs
-from pipelines.resolution import Layer, resolve
+from squadron.generations import catalog
+from squadron.runs import whole_run as runs
+from squadron.settings.layers import Layer, resolve
 from tests.dags.local_airflow import ROOT
 from tests.plugins.conftest import BLANK, HOSTILE, Page
-from tests.runs import live
+from tests.whole_runs import live
 
 pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("page")]
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines import catalog
+from squadron.generations import catalog
 from tests.plugins.chromium import Chromium, installed
 from tests.plugins.conftest import BLANK, HOSTILE, Page
-from tests.runs import live
+from tests.whole_runs import live
 
 pytestmark = [
     pytest.mark.airflow,

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from pipelines import runs
-from pipelines.resolution import Layer, resolve
+from squadron.runs import whole_run as runs
+from squadron.settings.layers import Layer, resolve
 from tests.dags.local_airflow import ROOT
 from tests.plugins.conftest import Page
 from tests.plugins.page_server import PageServer
-from tests.runs import live
+from tests.whole_runs import live
 
 pytest.importorskip("airflow.providers.fab", reason="apache-airflow-providers-fab is not installed")
 pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.xdist_group("page under fab")]

@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.errors import SettingsError, StaleLiveError, StoreError
-from pipelines.stores.checks import MATCH_SCHEMA
+from squadron.errors import SettingsError, StaleLiveError, StoreError
+from squadron.stores.record_checks import MATCH_SCHEMA
 from tests.stores.subject import (
     BLUE,
     COLLECTION,

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
-from pipelines.dataflow.records import VECTOR_COLUMN
+from squadron.dataflow.records import VECTOR_COLUMN
 
 COLLECTION = "squad"
 BLUE, GREEN = "squad_0000b10e", "squad_000062ee"

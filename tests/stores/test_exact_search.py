@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.stores.exact_search import exact_neighbours
+from squadron.stores.exact_search import exact_neighbours
 from tests.stores.subject import METRICS, exact_scores
 
 

@@ -7,9 +7,10 @@ import lancedb.index
 import numpy as np
 import pytest
 
-from pipelines.store_settings import LanceDBSettings
-from pipelines.stores import lancedb_search, lancedb_store
-from pipelines.stores.lancedb_search import MANY_QUERIES
+from squadron.settings.store_sections import LanceDBSettings
+from squadron.stores.lancedb import search as lancedb_search
+from squadron.stores.lancedb import store as lancedb_store
+from squadron.stores.lancedb.search import MANY_QUERIES
 from tests.stores.contract import StoreContract
 from tests.stores.subject import METRICS, Store, Unusable, exact_scores, ids, passage_id, records, vectors, vectors_of
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.graph import build_driver, inputs
-from pipelines.registry import EMBEDDINGS, STORES, load
-from pipelines.settings import Settings
+from squadron.dataflow.driver import build_driver, inputs
+from squadron.settings.registry import EMBEDDINGS, STORES, load
+from squadron.settings.schema import Settings
 
 CONTRACT = {
     "client": ["store_settings"],

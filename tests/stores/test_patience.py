@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipelines.settings import Settings
-from pipelines.store_settings import PgvectorSettings, PineconeSettings, WeaviateSettings, hurried
-from pipelines.stores.patience import LONGEST_WAIT_SECONDS, Patience
+from squadron.settings.schema import Settings
+from squadron.settings.store_sections import PgvectorSettings, PineconeSettings, WeaviateSettings, hurried
+from squadron.stores.patience import LONGEST_WAIT_SECONDS, Patience
 
 
 def waits(patience: Patience, clock: list[float], request_seconds: float = 0.0) -> list[float]:

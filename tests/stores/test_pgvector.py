@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from pydantic import ValidationError
 
-from pipelines.store_settings import PgvectorSettings
-from pipelines.stores import pgvector_store
+from squadron.settings.store_sections import PgvectorSettings
+from squadron.stores.pgvector import store as pgvector_store
 from tests.stores import postgres
 from tests.stores.contract import StoreContract
 from tests.stores.postgres import Postgres

@@ -9,9 +9,9 @@ from typing import ClassVar
 import pytest
 from pinecone import Pinecone
 
-from pipelines.store_settings import PineconeSettings
-from pipelines.stores import pinecone_store
-from pipelines.stores.pinecone_connection import Connection
+from squadron.settings.store_sections import PineconeSettings
+from squadron.stores.pinecone import store as pinecone_store
+from squadron.stores.pinecone.connection import Connection
 from tests.stores.contract import StoreContract
 from tests.stores.subject import Store, Unusable
 from tests.wire.pinecone_server import PineconeServer

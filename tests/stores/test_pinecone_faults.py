@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.errors import StoreError
-from pipelines.store_settings import PineconeSettings
-from pipelines.stores import pinecone_store
+from squadron.errors import StoreError
+from squadron.settings.store_sections import PineconeSettings
+from squadron.stores.pinecone import store as pinecone_store
 from tests.stores.subject import (
     BLUE,
     DIMENSION,
@@ -67,7 +67,7 @@ def test_a_repeated_request_is_told_of_with_its_reason(
 ) -> None:
     server.faults.add(UPSERT, times=1, status=500, body="not now")
     blue.write(records(range(5)))
-    (told,) = [record for record in caplog.records if record.name.startswith("pipelines.stores")]
+    (told,) = [record for record in caplog.records if record.name.startswith("squadron.stores")]
     assert (told.levelname, "writing 5 rows failed: [500] not now" in told.getMessage()) == ("WARNING", True)
 
 

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from pipelines import ingesting, planning, steps
-from pipelines.catalog import Promotion, generations
-from pipelines.outcomes import Finished, Plan
-from pipelines.searching import search
-from pipelines.settings import Settings
+from squadron.generations.catalog import Promotion, generations
+from squadron.generations.search import search
+from squadron.runs import ingest_shard as ingesting
+from squadron.runs import plan as planning
+from squadron.runs import steps
+from squadron.runs.results import Finished, Plan
+from squadron.settings.schema import Settings
 from tests.wire.pinecone_server import PineconeServer
 
 KEY = "pcsk_pipeline_0123456789"

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import pytest
 
-from pipelines.store_settings import WeaviateSettings
-from pipelines.stores import weaviate_rows, weaviate_store
+from squadron.settings.store_sections import WeaviateSettings
+from squadron.stores.weaviate import rows as weaviate_rows
+from squadron.stores.weaviate import store as weaviate_store
 from tests.stores.contract import StoreContract
 from tests.stores.subject import Store, Unusable
 from tests.wire.weaviate_server import WeaviateServer

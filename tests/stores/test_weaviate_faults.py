@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 from weaviate.classes.data import DataObject
 
-from pipelines.errors import SettingsError, StoreError
-from pipelines.store_settings import WeaviateSettings
-from pipelines.stores import weaviate_rows, weaviate_store
+from squadron.errors import SettingsError, StoreError
+from squadron.settings.store_sections import WeaviateSettings
+from squadron.stores.weaviate import rows as weaviate_rows
+from squadron.stores.weaviate import store as weaviate_store
 from tests.stores.subject import BLUE, GREEN, Generation, Store, ids, passage_id, records, vectors
 from tests.wire.weaviate_server import WeaviateServer
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from weaviate.classes.query import Filter
 
-from pipelines.store_settings import WeaviateSettings
-from pipelines.stores import weaviate_catalog, weaviate_store
-from pipelines.stores.weaviate_connection import connected
-from pipelines.stores.weaviate_schema import class_name
+from squadron.settings.store_sections import WeaviateSettings
+from squadron.stores.weaviate import catalog as weaviate_catalog
+from squadron.stores.weaviate import store as weaviate_store
+from squadron.stores.weaviate.connection import connected
+from squadron.stores.weaviate.schema import class_name
 from tests.stores.subject import Store, Unusable
 from tests.stores.test_weaviate import WeaviateContract
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipelines.catalog import rollback
-from pipelines.runs import ingest
-from pipelines.searching import search
-from pipelines.settings import Settings
+from squadron.generations.catalog import rollback
+from squadron.generations.search import search
+from squadron.runs.whole_run import ingest
+from squadron.settings.schema import Settings
 from tests.wire.weaviate_server import WeaviateServer
 
 Changed = Callable[..., Settings]

@@ -1,7 +1,7 @@
 """A Cohere server of ours, on loopback: `/v2/embed`, with the service's limits and its errors.
 
     python -m tests.wire.cohere_server --port 5082
-    CO_API_KEY=any python -m pipelines ingest --set embedding.service=cohere \
+    CO_API_KEY=any squadron ingest --set embedding.service=cohere \
         --set embedding.cohere.base_url=http://127.0.0.1:5082
 """
 
@@ -9,7 +9,7 @@ import math
 from typing import Any
 from uuid import uuid4
 
-from pipelines.embeddings.tokenization import token_counts, wordpiece
+from squadron.embeddings.tokenization import token_counts, wordpiece
 from tests.wire.embedding_command import main
 from tests.wire.embedding_service import EmbeddingServer, Refusal, encoded
 

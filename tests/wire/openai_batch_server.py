@@ -1,7 +1,7 @@
 """An OpenAI server of ours, on loopback, with the Files and the Batch API: their limits, their states, their errors.
 
     python -m tests.wire.openai_batch_server --port 5081
-    OPENAI_API_KEY=any python -m pipelines ingest --set embedding.service=openai --set embedding.openai.mode=batch \
+    OPENAI_API_KEY=any squadron ingest --set embedding.service=openai --set embedding.openai.mode=batch \
         --set embedding.openai.batch_poll_seconds=1 --set embedding.openai.base_url=http://127.0.0.1:5081/v1
 
 Each time that a batch is asked for it goes one state further, unless it is held.

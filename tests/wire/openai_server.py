@@ -1,7 +1,7 @@
 """An OpenAI server of ours, on loopback: the embeddings endpoint, with the service's limits and its errors.
 
     python -m tests.wire.openai_server --port 5081
-    OPENAI_API_KEY=any python -m pipelines ingest --set embedding.service=openai \
+    OPENAI_API_KEY=any squadron ingest --set embedding.service=openai \
         --set embedding.openai.base_url=http://127.0.0.1:5081/v1
 
 It answers under `/v1/embeddings`, and under `/openai/deployments/NAME/embeddings` as Azure does.
@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any
 
-from pipelines.embeddings.tokenization import cl100k, token_counts
+from squadron.embeddings.tokenization import cl100k, token_counts
 from tests.wire.embedding_command import main
 from tests.wire.embedding_service import EmbeddingServer, Refusal, encoded
 

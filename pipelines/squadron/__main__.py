@@ -1,0 +1,278 @@
+"""The command line: `squadron`. Results go to stdout, progress and logs to stderr.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or settings.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from squadron.process.heap import collect_rarely
+from squadron.terminal.escaping import VisibleFormatter, visible_lines
+
+if TYPE_CHECKING:
+    from squadron.settings.layers import Resolved
+
+app = typer.Typer(
+    help="Keep a vector index in step with a corpus.",
+    no_args_is_help=True,
+    add_completion=False,  # a shell completes one word, not `squadron`
+    pretty_exceptions_enable=False,
+)
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. source.limit=500.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+@app.command()
+def ingest(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Plan, embed, write, index, evaluate and promote, in this process."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from squadron.runs import whole_run as runs
+        from squadron.terminal import tables as terminal
+
+        with terminal.shown_progress():
+            report = runs.ingest(resolved.settings)
+        _print(report, as_json, terminal.show_report)
+
+
+@app.command()
+def plan(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Say what an ingest would change, and what it would cost; write nothing."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from squadron.embeddings.openai_batch import waiting as openai_batch
+        from squadron.runs import plan as planning
+        from squadron.runs import report
+        from squadron.terminal import tables as terminal
+
+        with terminal.shown_progress():
+            planned = planning.plan(resolved.settings, "dry-run", dry_run=True)
+        found = report.plan_report(planned) | {"in_batches": openai_batch.is_wanted(resolved.settings)}
+        _print(found, as_json, terminal.show_plan)
+
+
+@app.command()
+def search(
+    question: str,
+    top_k: Annotated[int, typer.Option(min=1, help="How many passages.")] = 5,
+    filters: Annotated[
+        list[str] | None, typer.Option("--filter", metavar="COLUMN=VALUE", help="Only passages with this value.")
+    ] = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search the live generation."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from squadron.generations import search as searching
+        from squadron.terminal import tables as terminal
+
+        found = searching.search(resolved.settings, question, top_k, _filter(filters or []))
+        result = {"collection": resolved.settings.collection, "question": question, "matches": found}
+        _print(result, as_json, lambda _, console: terminal.show_matches(question, found, console))
+
+
+@app.command()
+def evaluate(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Measure the live generation on the corpus's own questions."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from squadron.generations import search as searching
+        from squadron.terminal import tables as terminal
+
+        with terminal.shown_progress():
+            measured = searching.measure(resolved.settings)
+        _print(measured, as_json, terminal.show_metrics)
+
+
+@app.command()
+def verify(
+    repair: Annotated[bool, typer.Option("--repair", help="Write and delete what is needed.")] = False,
+    vectors: Annotated[int | None, typer.Option(min=0, help="How many vectors are made anew and compared.")] = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the live generation with the corpus, row by row. Fails when they differ and could not be repaired."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from squadron.runs import verify as verifying
+        from squadron.terminal import tables as terminal
+
+        with terminal.shown_progress():
+            report = verifying.verify(resolved.settings, repair, vectors)
+        _print(report, as_json, terminal.show_verification)
+    if report["counts"]["left"] or not (report["sound"] or repair):
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(document_id: str, assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Say why a document is in the index, out of it, stale, or in quarantine."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from squadron.runs import explain as explaining
+        from squadron.terminal import tables as terminal
+
+        _print(explaining.explain(resolved.settings, document_id), as_json, terminal.show_explanation)
+
+
+@app.command()
+def generations(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """List the collection's generations."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from squadron.generations import catalog
+        from squadron.terminal import tables as terminal
+
+        listed = {"collection": resolved.settings.collection, "generations": catalog.generations(resolved.settings)}
+        _print(listed, as_json, terminal.show_generations)
+
+
+@app.command()
+def promote(
+    generation: str,
+    force: Annotated[bool, typer.Option("--force", help="Also one that no run has finished.")] = False,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a generation live."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from squadron.generations import catalog
+        from squadron.terminal import tables as terminal
+
+        moved = catalog.promote_generation(resolved.settings, generation, force)
+        _print(vars(moved), as_json, terminal.show_promotion)
+
+
+@app.command()
+def rollback(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Make the generation live that was live before; once more, the one before it."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from squadron.generations import catalog
+        from squadron.terminal import tables as terminal
+
+        moved = catalog.rollback(resolved.settings)
+        _print(vars(moved), as_json, terminal.show_promotion)
+
+
+@app.command()
+def quarantine(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """List what could not be read or embedded, and why."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from squadron.corpus import quarantine as quarantines
+        from squadron.terminal import tables as terminal
+
+        settings = resolved.settings
+        entries = quarantines.listed(settings)
+        listed = {"collection": settings.collection, "path": quarantines.folder(settings), "entries": entries}
+        _print(listed, as_json, terminal.show_quarantine)
+
+
+@app.command()
+def cache(
+    evict_older_than: Annotated[
+        float | None, typer.Option(metavar="DAYS", min=0, help="Remove the vectors that were written longer ago.")
+    ] = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how much the embedding cache holds; remove what is old."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from squadron.cache import vectors as caches
+        from squadron.errors import SettingsError
+        from squadron.terminal import tables as terminal
+
+        path = resolved.settings.cache.path
+        if path is None:
+            raise SettingsError("cache.path is null: there is no cache. Set it to a folder or a URI")
+        evicted = None if evict_older_than is None else caches.evict(path, evict_older_than)
+        _print({**caches.cache_size(path), "evicted": evicted}, as_json, terminal.show_cache)
+
+
+@app.command()
+def config(assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Show every setting, and where its value comes from."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from squadron.terminal import tables as terminal
+
+        shown = {"settings": resolved.settings.model_dump(mode="json"), "origins": dict(resolved.all_origins())}
+        _print(shown, as_json, lambda _, console: terminal.show_lines(resolved.lines(), console))
+
+
+@app.command()
+def graph(file: Path, assignments: Assignments = None) -> None:
+    """Draw the Hamilton graph of the configured backends into FILE (.svg, .png or .pdf)."""
+    with _refusals():
+        resolved = _resolved(assignments)
+        from squadron.dataflow import driver as graphs
+
+        graphs.draw(resolved.settings, file)
+        typer.echo(f"{file} shows the graph", err=True)
+
+
+def _resolved(assignments: list[str] | None) -> "Resolved":
+    from squadron.settings import layers as resolution
+
+    given = resolution.Layer("--set", resolution.assignments(assignments or []), Path.cwd())
+    return resolution.resolve([given])
+
+
+def _filter(pairs: list[str]) -> dict[str, str]:
+    """`["title=[sic]"]` as `{"title": "[sic]"}`: unlike a setting's, a value is the text that stands there."""
+    from squadron.errors import SettingsError
+
+    chosen = {}
+    for pair in pairs:
+        column, equals, value = pair.partition("=")
+        if not equals or not column.strip():
+            raise SettingsError(f"--filter {pair!r} is not COLUMN=VALUE: write for example title=Rome")
+        chosen[column.strip()] = value
+    return chosen
+
+
+def _print(result: dict[str, Any], as_json: bool, show: Any) -> None:
+    if as_json:
+        json.dump(result, sys.stdout, ensure_ascii=False)
+        sys.stdout.write("\n")
+        return
+    from rich.console import Console
+
+    show(result, Console())
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what Squadron refuses into one line on stderr and an exit code."""
+    from squadron.errors import SettingsError, SquadronError
+
+    if logging.lastResort:  # what is told outside of a progress
+        logging.lastResort.setFormatter(VisibleFormatter())
+    try:
+        yield
+    except SquadronError as error:
+        typer.secho(f"error: {visible_lines(str(error))}", fg="red", err=True)
+        raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from error
+
+
+def main() -> None:
+    """The console script."""
+    collect_rarely()
+    app(prog_name="squadron")
+
+
+if __name__ == "__main__":
+    main()

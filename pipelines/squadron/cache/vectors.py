@@ -1,0 +1,318 @@
+"""Cache: vectors by vector space and text, so that no text is embedded twice.
+
+A folder or an object store that all workers share. Each batch of new vectors is one file that is never changed:
+writers cannot meet, and one that is killed leaves nothing but a file that no reader looks at, and that a later run
+removes. Every row bears a digest of its vector; a row or a file that was damaged is a miss, not a wrong vector.
+"""
+
+import logging
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from squadron.dataflow.driver import Graph
+from squadron.embeddings.remote.failures import RefusedTextsError
+from squadron.embeddings.remote.remote_model import Answered
+from squadron.errors import StoreError
+from squadron.generations.catalog import embedding_space
+from squadron.settings.schema import Settings
+from squadron.staging.abandoned import ABANDONED_DAYS, changed_at
+
+log = logging.getLogger(__name__)
+
+TEXT_BYTES, CHECK_BYTES = 16, 8
+FILES_HELD = 8
+PART = ".part"
+"""The end of the name of a file that is being written."""
+CUTS_ENDING = ".cuts"
+"""The end of the name of a file of `cut_cache`."""
+_DAY_SECONDS = 86_400
+BROKEN = (OSError, pa.ArrowInvalid, KeyError)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Which texts are kept, and where. n texts."""
+
+    files: list[str]
+    keys: np.ndarray
+    """`S16 [n]`: digests of texts, ascending."""
+    places: np.ndarray
+    """`int64 [n, 2]`: the number of the file, and the row in it."""
+
+
+class EmbeddingCache:
+    """The vectors of one vector space."""
+
+    def __init__(self, path: str, vector_space: Mapping[str, str]) -> None:
+        self._filesystem, root = fsspec.core.url_to_fs(path)
+        digest = blake2b(repr(sorted(vector_space.items())).encode(), digest_size=8).hexdigest()
+        self._folder = f"{root.rstrip('/')}/{digest}"
+        self._held: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    @cached_property
+    def _index(self) -> "_Index":
+        """Which texts there are vectors for, read when it is first asked: a run without changes never does."""
+        files = listed(self._filesystem, self._folder, ".parquet")
+        keys = [self._read_keys(file) for file in files]
+        if not files:
+            return _Index([], np.empty(0, f"S{TEXT_BYTES}"), np.empty((0, 2), np.int64))
+        places = [np.stack([np.full(len(k), number), np.arange(len(k))], axis=1) for number, k in enumerate(keys)]
+        joined = np.concatenate(keys)
+        order = np.argsort(joined, kind="stable")
+        return _Index(files, joined[order], np.concatenate(places)[order])
+
+    def __len__(self) -> int:
+        return len(self._index.keys)
+
+    def contains(self, texts: Sequence[str]) -> np.ndarray:
+        """`bool [texts]`: which of them there are vectors for, as far as can be told without reading these."""
+        if not texts or not len(self._index.keys):
+            return np.zeros(len(texts), bool)
+        return positions_of(text_digests(texts), self._index.keys)[1]
+
+    def vectors(self, texts: Sequence[str], dimension: int) -> tuple[np.ndarray, np.ndarray]:
+        """The vectors there are, `float32 [texts, dimension]`, and which of them, `bool [texts]`."""
+        vectors = np.zeros((len(texts), dimension), np.float32)
+        found = np.zeros(len(texts), bool)
+        if not texts or not len(self._index.keys):
+            return vectors, found
+        wanted, keys = text_digests(texts), self._index.keys
+        positions, there = positions_of(wanted, keys)
+        while there.any():
+            (rows,) = np.nonzero(there)
+            places = self._index.places[positions[rows]]
+            for number in np.unique(places[:, 0]):
+                chosen = places[:, 0] == number
+                stored = self._sound_vectors(number, dimension)[places[chosen, 1]]
+                sound = np.isfinite(stored).all(axis=1)
+                vectors[rows[chosen][sound]] = stored[sound]
+                found[rows[chosen][sound]] = True
+            # Where a vector was damaged, another file may have it, too: equal keys stand beside each other.
+            positions = positions + 1
+            there &= ~found & (positions < len(keys))
+            there[there] = keys[positions[there]] == wanted[there]
+        return vectors, found
+
+    def add(self, texts: Sequence[str], vectors: np.ndarray) -> str:
+        """Keep vectors, `float32 [texts, dimension]`, in a file; its name.
+
+        Other processes see them when they next open the cache.
+        """
+        return self.add_digests([text_digest(text) for text in texts], vectors)
+
+    def add_digests(self, digests: Sequence[bytes], vectors: np.ndarray) -> str:
+        """As `add`, for who knows a text by its digest."""
+        table = pa.table(
+            {
+                "text": pa.array(digests, pa.binary(TEXT_BYTES)),
+                "check": pa.array([_check(vector) for vector in vectors], pa.binary(CHECK_BYTES)),
+                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
+            }
+        )
+        return keep_file(self._filesystem, f"{self._folder}/{uuid.uuid4().hex}.parquet", table)
+
+    def remove(self, files: Sequence[str]) -> None:
+        """Remove files; one that cannot be removed does no harm."""
+        for file in files:
+            with suppress(OSError):
+                self._filesystem.rm_file(file)
+
+    def _read_keys(self, file: str) -> np.ndarray:
+        try:
+            with self._filesystem.open(file, "rb") as opened:
+                keys = pyarrow.parquet.read_table(opened, columns=["text"])["text"]
+        except FileNotFoundError:  # since it was listed: old, or a piece of a batch that is in one file by now
+            return np.empty(0, f"S{TEXT_BYTES}")
+        except BROKEN as error:
+            log.warning("the cache file %s cannot be read and is passed over: %s", file, error)
+            return np.empty(0, f"S{TEXT_BYTES}")
+        return np.frombuffer(b"".join(keys.to_pylist()), f"S{TEXT_BYTES}")
+
+    def _sound_vectors(self, number: int, dimension: int) -> np.ndarray:
+        """The vectors of a file, NaN where a row is not what was written."""
+        file = self._index.files[number]
+        if file in self._held:
+            self._held.move_to_end(file)
+            return self._held[file]
+        try:
+            with self._filesystem.open(file, "rb") as opened:
+                table = pyarrow.parquet.read_table(opened, columns=["check", "vector"])
+            flat = table["vector"].combine_chunks().flatten().to_numpy()
+            vectors = flat.reshape(table.num_rows, dimension).copy()
+            checks = table["check"].to_pylist()
+            damaged = np.array([_check(v) != c for v, c in zip(vectors, checks, strict=True)], bool)
+        except (*BROKEN, ValueError) as error:
+            log.warning("the cache file %s cannot be read and is passed over: %s", file, error)
+            rows = int((self._index.places[:, 0] == number).sum())
+            vectors, damaged = np.zeros((rows, dimension), np.float32), np.ones(rows, bool)
+        if damaged.any():
+            log.warning("%d vectors of the cache file %s are damaged and are embedded anew", damaged.sum(), file)
+            vectors[damaged] = np.nan
+        self._held[file] = vectors
+        if len(self._held) > FILES_HELD:
+            self._held.popitem(last=False)
+        return vectors
+
+
+def opened_cache(settings: Settings, graph: Graph, kind: str = "passage") -> EmbeddingCache | None:
+    """The cache of the configured vector space, for passages or for queries; None if there is to be none."""
+    if not settings.cache.path:
+        return None
+    return EmbeddingCache(settings.cache.path, {**embedding_space(settings, graph), "kind": kind})
+
+
+def cached_vectors(graph: Graph, cache: EmbeddingCache | None, node: str, texts: list[str]) -> tuple[np.ndarray, int]:
+    """The texts' vectors, and how many came from the cache; those it lacks are computed by the node, and kept.
+
+    The model is loaded only if there is something to embed. What was paid for is kept before anything is written
+    to the store: when that fails, the next try embeds nothing.
+    Raises RefusedTextsError, all other vectors kept and in it, when the service refused some of the texts.
+    """
+    if cache is None:
+        return _computed(graph, node, texts), 0
+    vectors, found = cache.vectors(texts, graph.kept("dimension"))
+    missing = np.flatnonzero(~found)
+    refusal = None
+    if len(missing):
+        pieces: list[str] = []
+
+        def answered(positions: list[int], answer: np.ndarray) -> None:
+            """What one request of several brought is kept at once: the next may fail, or the process die."""
+            pieces.append(cache.add([texts[missing[position]] for position in positions], answer))
+
+        try:
+            vectors[missing] = _computed(graph, node, [texts[row] for row in missing], answered)
+        except RefusedTextsError as error:
+            vectors[missing], refusal = error.embeddings, error
+        sound = [row for position, row in enumerate(missing) if refusal is None or position not in refusal.reasons]
+        if sound and len(pieces) != 1:  # in one file: the index of the cache reads every file there is
+            cache.add([texts[row] for row in sound], vectors[sound])
+            cache.remove(pieces)
+    if refusal is not None:
+        reasons = {int(missing[position]): reason for position, reason in refusal.reasons.items()}
+        raise RefusedTextsError(refusal.service, reasons, vectors) from refusal
+    return vectors, len(texts) - len(missing)
+
+
+def keep_file(filesystem: Any, target: str, table: pa.Table) -> str:
+    """Write a table as parquet, with checksums; a reader sees all of it or nothing. Returns its name."""
+    try:
+        filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
+        with filesystem.open(target + PART, "wb") as file:
+            pyarrow.parquet.write_table(table, file, compression="none", use_dictionary=False, write_page_checksum=True)
+        filesystem.mv(target + PART, target)
+    except OSError as error:
+        raise _unwritable(target, "written", error) from error
+    return target
+
+
+def listed(filesystem: Any, folder: str, ending: str) -> list[str]:
+    """The files of a folder whose names end so; none where there is no folder."""
+    try:
+        names = filesystem.ls(folder, detail=False)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"cache.path: {folder} cannot be read: {error.strerror or error}") from error
+    return sorted(name for name in names if name.endswith(ending))
+
+
+def cache_size(path: str) -> dict[str, Any]:
+    """How much the cache holds: vector spaces, files, bytes, and the age of the oldest file in days."""
+    files = _all_files(path)
+    ages = [time.time() - info["mtime"] for info in files.values() if "mtime" in info]
+    return {
+        "path": path,
+        "spaces": len({name.rsplit("/", 2)[-2] for name in files if not name.endswith(CUTS_ENDING)}),
+        "files": len(files),
+        "bytes": sum(info["size"] for info in files.values()),
+        "oldest_days": round(max(ages) / _DAY_SECONDS, 1) if ages else None,
+    }
+
+
+def evict(path: str, max_age_days: float) -> int:
+    """Remove the files that were written longer ago; their number. A reader that misses one embeds anew."""
+    filesystem, _ = fsspec.core.url_to_fs(path)
+    limit = time.time() - max_age_days * _DAY_SECONDS
+    old = [name for name, info in _all_files(path).items() if info.get("mtime", limit) < limit]
+    for name in old:
+        try:
+            filesystem.rm_file(name)
+        except FileNotFoundError:
+            pass  # somebody else removed it
+        except OSError as error:
+            raise _unwritable(name, "removed", error) from error
+    return len(old)
+
+
+def sweep(path: str) -> int:
+    """Remove what killed writers have left, unless it may be somebody's who writes now; the number of files."""
+    filesystem, _ = fsspec.core.url_to_fs(path)
+    limit, swept = time.time() - ABANDONED_DAYS * _DAY_SECONDS, 0
+    try:
+        parts = {name: info for name, info in _all_files(path).items() if name.endswith(PART)}
+        for name in (name for name, info in parts.items() if info.get("mtime", limit) < limit):
+            with suppress(FileNotFoundError):  # somebody else removed it
+                filesystem.rm_file(name)
+                swept += 1
+    except OSError as error:
+        log.warning("what killed runs left in the cache %s cannot be removed: %s", path, error)
+    return swept
+
+
+def _all_files(path: str) -> dict[str, dict[str, Any]]:
+    filesystem, root = fsspec.core.url_to_fs(path)
+    if not filesystem.exists(root):
+        return {}
+    found = filesystem.find(root, detail=True)
+    for info in found.values():
+        if (changed := changed_at(info)) is not None:
+            info["mtime"] = changed
+    return {name: info for name, info in found.items() if name.endswith((".parquet", CUTS_ENDING, PART))}
+
+
+def _unwritable(path: str, wanted: str, error: OSError) -> StoreError:
+    return StoreError(
+        f"cache.path: {path} cannot be {wanted}: {error.strerror or error}. Make room there or let this user write "
+        "there, or set another place, or null for none; then run again: what is in the store stays"
+    )
+
+
+def _computed(graph: Graph, node: str, texts: list[str], answered: Answered | None = None) -> np.ndarray:
+    graph.kept("model")
+    given = {"embeddings": "embedding_texts", "query_vectors": "query_texts"}[node]
+    return graph.value(node, **{given: texts, "answered": answered})
+
+
+def text_digest(text: str) -> bytes:
+    """What a text is kept under."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=TEXT_BYTES).digest()
+
+
+def text_digests(texts: Iterable[str]) -> np.ndarray:
+    """`S16 [texts]`."""
+    return np.array([text_digest(text) for text in texts], f"S{TEXT_BYTES}")
+
+
+def positions_of(wanted: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each digest stands among the keys, which ascend, and whether it does."""
+    if not len(keys):
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+    positions = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return positions, keys[positions] == wanted
+
+
+def _check(vector: np.ndarray) -> bytes:
+    return blake2b(vector.tobytes(), digest_size=CHECK_BYTES).digest()

@@ -1,0 +1,127 @@
+"""The graph: one Hamilton driver over the dataflow and the configured backends."""
+
+import gc
+import logging
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+# Hamilton imports whatever extensions it finds, for seconds, and reports its use: neither is wanted here.
+os.environ.setdefault("HAMILTON_AUTOLOAD_EXTENSIONS", "0")
+os.environ.setdefault("HAMILTON_TELEMETRY_ENABLED", "false")
+# When a node fails, Hamilton logs its inputs, texts and all; the exception itself says enough.
+logging.getLogger("hamilton").setLevel(logging.CRITICAL)
+
+from hamilton import driver  # noqa: E402
+
+from squadron.dataflow import changes, cuts, documents, evaluation, passages, records  # noqa: E402
+from squadron.dataflow.node_spans import node_spans  # noqa: E402
+from squadron.errors import SettingsError  # noqa: E402
+from squadron.settings.registry import load  # noqa: E402
+from squadron.settings.schema import Settings  # noqa: E402
+
+
+class Graph:
+    """A Hamilton driver for one Settings, and the values that are made once: client, tokenizer, model."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._driver = build_driver(settings)
+        self._nodes = {node.name for node in self._driver.list_available_variables() if not node.is_external_input}
+        self._inputs = inputs(settings)
+        self._kept: dict[str, Any] = {}
+        self._begun: dict[str, Future[Any]] = {}
+        if not gc.get_freeze_count():  # once: what was imported by now stays, and costs each look at it 0.08 s
+            gc.freeze()
+
+    def begin_model(self) -> None:
+        """Load the model in a thread, while this one goes on.
+
+        For whoever knows that a model will be asked for: `kept("model")` waits for it. What goes wrong in the thread
+        goes wrong again, and is raised, where the model is asked for.
+        """
+        if "model" in self._kept or "model" in self._begun:
+            return
+        thread = ThreadPoolExecutor(1, "model")
+        self._begun["model"] = thread.submit(self.value, "model")
+        thread.shutdown(wait=False)
+
+    def value(self, node: str, **given: Any) -> Any:
+        """The value of one node. `given` are inputs, or values of nodes that are not to be computed."""
+        return self.values([node], **given)[node]
+
+    def values(self, nodes: list[str], **given: Any) -> dict[str, Any]:
+        """The values of several nodes, each node upstream computed once."""
+        overrides = self._kept | {name: value for name, value in given.items() if name in self._nodes}
+        inputs = self._inputs | {name: value for name, value in given.items() if name not in self._nodes}
+        try:
+            return self._driver.execute(nodes, inputs=inputs, overrides=overrides)
+        finally:
+            gc.collect(1)  # Hamilton leaves all values of an execution in reference cycles: tables, vectors
+
+    def kept(self, node: str) -> Any:
+        """The value of a node that is computed once and kept for all later calls."""
+        if node not in self._kept:
+            begun = self._begun.pop(node, None)
+            self._kept[node] = begun.result() if begun and not begun.exception() else self.value(node)
+        return self._kept[node]
+
+    def made(self, node: str) -> Any:
+        """The kept value of a node; None as long as nothing has asked for it."""
+        return self._kept.get(node)
+
+
+def build_driver(settings: Settings) -> driver.Driver:
+    """The driver of the configured backends. Building it loads their modules, but no model and no client."""
+    return (
+        driver.Builder()
+        .with_config({"template": settings.passages.template})
+        .with_modules(
+            documents,
+            changes,
+            cuts,
+            passages,
+            load("embeddings", settings.embedding.service),
+            records,
+            load("stores", settings.store.name),
+            evaluation,
+        )
+        .with_adapters(*node_spans())
+        .build()
+    )
+
+
+def inputs(settings: Settings) -> dict[str, Any]:
+    """The settings as the inputs that the nodes name; none of them is a secret."""
+    return {
+        "embedding_settings": getattr(settings.embedding, settings.embedding.service),
+        "store_settings": getattr(settings.store, settings.store.name),
+        "collection_name": settings.collection,
+        "metric": settings.store.metric,
+        "max_tokens": settings.passages.max_tokens,
+        "overlap_tokens": settings.passages.overlap_tokens,
+        "metadata_columns": settings.source.columns.metadata,
+        "filter": {},
+        "kept_version": None,
+    }
+
+
+def draw(settings: Settings, path: Path) -> None:
+    """Draw the graph of the configured backends; the file's ending says the format: svg, png, pdf.
+
+    Raises SettingsError, with the package to install, when Graphviz is absent.
+    """
+    import graphviz
+
+    image = path.suffix.removeprefix(".") or "svg"
+    if image not in ("svg", "png", "pdf"):
+        raise SettingsError(f"{path.name}: wanted a name ending in .svg, .png or .pdf")
+    drawing = build_driver(settings).display_all_functions(render_kwargs={"view": False}, show_legend=True)
+    try:
+        path.write_bytes(drawing.pipe(format=image))
+    except graphviz.ExecutableNotFound:
+        raise SettingsError(
+            "Graphviz draws the graph and is not installed: apt-get install graphviz, or brew install graphviz"
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror or error}") from error

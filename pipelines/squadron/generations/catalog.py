@@ -1,0 +1,249 @@
+"""Catalog: the generations of a collection, what describes them, and which one is live."""
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+
+from squadron.dataflow.driver import Graph
+from squadron.errors import GuardError, StaleLiveError, StoreError
+from squadron.process.heap import bound_heap
+from squadron.runs.results import Plan
+from squadron.settings.schema import Settings
+
+log = logging.getLogger(__name__)
+
+TAKEN_BACK = " (taken back)"
+"""Added to the run in `planned_by` when its changes were undone: its steps are not to go on."""
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Which generation is live now."""
+
+    live: str | None
+    previous: str | None
+    promoted: bool
+    held: str | None
+    """Why the candidate was not promoted, when it was rolled back before."""
+    collected: list[str]
+    """Old generations that were dropped."""
+    seconds: float
+
+
+@lru_cache(maxsize=2)
+def shared_graph(settings: Settings) -> Graph:
+    """Steps that run in one process share a client, a tokenizer and a model."""
+    bound_heap()
+    return Graph(settings)
+
+
+def embedding_space(settings: Settings, graph: Graph) -> dict[str, str]:
+    """What defines the vectors of a text, as text: the service's own words, and the variant if one is set."""
+    variant = {"variant": settings.embedding.variant} if settings.embedding.variant else {}
+    return {**graph.value("vector_space"), **variant}
+
+
+def vector_space(settings: Settings) -> dict[str, str]:
+    """Everything that defines the vectors of a generation, as text; equal spaces are one generation."""
+    graph = shared_graph(settings)
+    limits = graph.value("passage_tokens", tokenizer=graph.kept("tokenizer"))
+    return {
+        **embedding_space(settings, graph),
+        "template": settings.passages.template,
+        "passage_tokens": str(limits),
+        "overlap_tokens": str(settings.passages.overlap_tokens),
+        "metric": settings.store.metric,
+    }
+
+
+def fingerprint(vector_space: dict[str, str]) -> str:
+    """A digest of a vector space; its first 8 digits name the generation."""
+    return blake2b(repr(sorted(vector_space.items())).encode(), digest_size=16).hexdigest()
+
+
+def read_catalog(graph: Graph) -> tuple[dict[str, dict[str, Any]], str | None]:
+    """The generations with their descriptions, and which of them is live."""
+    found = graph.values(["generations", "live_generation"], client=graph.kept("client"))
+    pointer = found["live_generation"]
+    return found["generations"], pointer and pointer["generation"]
+
+
+def planned_generation(graph: Graph, plan: Plan) -> dict[str, Any]:
+    """The description of a plan's generation, for the steps that carry the plan out.
+
+    Raises GuardError when another run has planned for it since: this plan is of what the generation held before.
+    """
+    existing, _ = read_catalog(graph)
+    if plan.generation not in existing:
+        raise StoreError(
+            f"{plan.generation!r} is there no more: it was dropped since it was planned for. Trigger a new run"
+        )
+    about = existing[plan.generation]
+    if about.get("planned_by") == plan.run_id + TAKEN_BACK:
+        raise GuardError(
+            f"what run {plan.run_id!r} had changed in {plan.generation!r} was taken back: there is nothing to carry "
+            "out, and nothing was done. Trigger a new run"
+        )
+    if about.get("planned_by", plan.run_id) != plan.run_id:
+        raise GuardError(
+            f"run {about['planned_by']!r} has planned for {plan.generation!r} since run {plan.run_id!r} did: what this "
+            "one would do is out of date, and nothing was done. Trigger a new run"
+        )
+    return about
+
+
+def opened(graph: Graph, generation: str, about: dict[str, Any] | None = None) -> Any:
+    """A generation that exists. Where it may be of another vector space than today's, `about` describes it."""
+    space = {}
+    if about and "settings" in about:
+        space = {"dimension": about["dimension"], "metric": about["settings"]["store"]["metric"]}
+    return graph.value("collection", generation=generation, metadata_columns=(), **space)
+
+
+def generations(settings: Settings) -> list[dict[str, Any]]:
+    """The collection's generations, newest first, with their descriptions and whether they are live."""
+    existing, live = read_catalog(shared_graph(settings))
+    rows = [{"generation": name, "live": name == live, **about} for name, about in existing.items()]
+    return sorted(rows, key=lambda row: row.get("created_at") or "", reverse=True)
+
+
+def create_generation(
+    graph: Graph, settings: Settings, generation: str, space: dict[str, str], probes: str | None, run_id: str
+) -> None:
+    graph.value("collection", generation=generation)
+    service = settings.embedding.service
+    describe(
+        graph,
+        generation,
+        created_at=now(),
+        planned_by=run_id,
+        vector_space=space,
+        dimension=graph.value("dimension"),
+        probes=probes,
+        settings={
+            "embedding": {
+                "service": service,
+                "variant": settings.embedding.variant,
+                service: getattr(settings.embedding, service).model_dump(),
+            },
+            "passages": settings.passages.model_dump(),
+            "store": {"metric": settings.store.metric},
+        },
+    )
+
+
+def describe(graph: Graph, generation: str | None, **facts: Any) -> None:
+    description = read_catalog(graph)[0].get(generation or "", {}) | facts
+    kept = {name: fact for name, fact in description.items() if fact is not None}
+    graph.value("described", generation=generation, description=kept)
+
+
+def promote_generation(settings: Settings, generation: str, force: bool = False) -> Promotion:
+    """Make a generation live because a person says so; no gate is asked.
+
+    Raises StoreError for one that a run builds, or died while it did; not with `force`.
+    """
+    graph = shared_graph(settings)
+    existing, live = read_catalog(graph)
+    if generation not in existing:
+        raise StoreError(
+            f"collection {settings.collection!r} has no generation {generation!r}: "
+            + (f"choose from {', '.join(sorted(existing))}" if existing else "there is none yet: ingest first")
+        )
+    if generation == live:
+        return Promotion(live, None, False, "it is live already", [], 0.0)
+    about = existing[generation]
+    if not force and (about.get("rows") is None or about.get("index") is None):
+        raise StoreError(
+            f"{generation!r} is not whole: a run builds it, or did not finish. Ingest with its settings, or say --force"
+        )
+    pointer = move_live(graph, live, generation)
+    # A refused change in place would be taken back to `base_version`: here a person accepts what is there now.
+    describe(graph, generation, rolled_back_at=None, base_version=None)
+    return Promotion(generation, pointer["previous"], True, None, [], 0.0)
+
+
+def move_live(graph: Graph, live: str | None, generation: str) -> dict[str, Any]:
+    """The live pointer, moved from one generation to another, with a note of what a rollback is to return to.
+
+    Raises StaleLiveError when `live` is not what is live.
+    """
+    describe(graph, generation, predecessor=live)
+    pointer: dict[str, Any] = graph.value("promoted", generation=generation, expected_live=live)
+    existing, _ = read_catalog(graph)
+    if existing.get(live or "", {}).get("rolled_back_at"):  # by a rollback that was killed before it moved anything
+        describe(graph, live, rolled_back_at=None)
+    return pointer
+
+
+def live_pointer(settings: Settings) -> dict[str, str | None]:
+    """`generation`, which is live, and `previous`, to which a rollback returns; None where there is none."""
+    graph = shared_graph(settings)
+    existing, live = read_catalog(graph)
+    before = _predecessor(existing, graph.value("live_generation"))
+    there = before in existing and not existing[before].get("rolled_back_at")
+    return {"generation": live, "previous": before if there else None}
+
+
+def rollback(settings: Settings) -> Promotion:
+    """Make the generation live again that was live when the present one was promoted; once more, the one before it.
+
+    A generation that was left so is neither returned to nor promoted by later runs, only by hand.
+    """
+    graph = shared_graph(settings)
+    existing, live = read_catalog(graph)
+    before = _predecessor(existing, graph.value("live_generation"))
+    if not before:
+        raise StoreError(f"collection {settings.collection!r} has no earlier generation to return to")
+    if before not in existing:
+        raise StoreError(
+            f"{before!r}, which was live before {live!r}, was dropped since (retention.generations = "
+            f"{settings.retention.generations}): {live!r} stays live"
+        )
+    if left := existing[before].get("rolled_back_at"):
+        raise StoreError(
+            f"collection {settings.collection!r} has no earlier generation to return to: {before!r} was rolled back at "
+            f"{left}, and {live!r} stays live. `promote {before}` makes it live again"
+        )
+    describe(graph, live, rolled_back_at=now())  # first: killed after the move, a later run would move it back
+    try:
+        moved = graph.value("promoted", generation=before, expected_live=live)
+    except StaleLiveError:
+        describe(graph, live, rolled_back_at=None)
+        raise
+    return Promotion(moved["generation"], live, True, None, [], 0.0)
+
+
+def _predecessor(existing: dict[str, dict[str, Any]], pointer: dict[str, Any] | None) -> str | None:
+    """What was live when the live generation was promoted; the pointer itself knows only what was live last."""
+    if not pointer:
+        return None
+    return existing.get(pointer["generation"], {}).get("predecessor") or pointer["previous"]
+
+
+def collect_generations(graph: Graph, settings: Settings) -> list[str]:
+    """Drop the oldest generations beyond retention, never the live one nor what a rollback returns to."""
+    existing, _ = read_catalog(graph)
+    pointer = graph.value("live_generation")
+    wanted = {pointer["generation"], pointer["previous"], _predecessor(existing, pointer)}
+    newest = sorted(existing, key=lambda name: existing[name].get("created_at") or "", reverse=True)
+    for name in newest:
+        if len(wanted & existing.keys()) >= settings.retention.generations:
+            break
+        wanted.add(name)
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="milliseconds")
+    for name, about in existing.items():
+        if "metrics" not in about and about.get("created_at", "") > yesterday:
+            wanted.add(name)  # perhaps another run is building it
+    collected = [name for name in newest if name not in wanted]
+    for name in collected:
+        graph.value("dropped", generation=name)
+        log.info("%s was dropped: retention.generations is %d", name, settings.retention.generations)
+    return collected
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,137 @@
+"""Searching: questions to the live generation, and how well it answers the corpus's own."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from squadron.cache.vectors import EmbeddingCache, cached_vectors
+from squadron.corpus.reading import Corpus
+from squadron.dataflow.driver import Graph
+from squadron.dataflow.evaluation import PASSAGES_SEARCHED
+from squadron.embeddings.remote.failures import RefusedTextsError
+from squadron.errors import StoreError
+from squadron.generations.catalog import fingerprint, opened, read_catalog, shared_graph, vector_space
+from squadron.process.progress import Progress
+from squadron.settings.schema import Settings
+
+log = logging.getLogger(__name__)
+
+QUESTIONS_PER_CALL = 1024
+DEFINES_VECTORS = {
+    *("model", "revision", "precision", "dimensions", "dimension", "max_tokens", "tokenizer"),
+    *("passage_prompt", "query_prompt", "azure_deployment"),
+}
+"""Settings of a service that its vectors depend on; the others say where it is, and how it is spoken to."""
+
+
+def search(
+    settings: Settings, question: str, top_k: int = 10, filter: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """The passages of the live generation nearest to the question: rank, passage_id, document_id, title, text, score.
+
+    The question is embedded as that generation's passages were, whatever the settings say now.
+    """
+    if not question.strip():
+        raise StoreError("the question is empty: say what to search for")
+    shared_graph(settings).begin_model()  # it loads while the catalog is read: nearly always it is the live one's
+    graph, generation = live_graph(settings)
+    vectors, _ = cached_vectors(graph, None, "query_vectors", [question])
+    collection = opened(graph, generation)
+    found = graph.value("matches", collection=collection, query_vectors=vectors, top_k=top_k, filter=filter or {})
+    return [
+        {"rank": row["rank"], "passage_id": row["id"]}
+        | {name: row[name] for name in ("document_id", "title", "text", "score")}
+        for row in found.to_pylist()
+    ]
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """Evaluate the live generation now, on the questions of the configured corpus; changes nothing."""
+    graph, generation = live_graph(settings)
+    corpus = Corpus(settings, graph, graph.value("stored_documents", stored_ids=[]))
+    for _ in corpus.changes():
+        pass
+    asked, questions = corpus.asked()
+    asking = Asking.of(graph, questions)
+    return {
+        "collection": settings.collection,
+        "generation": generation,
+        "questions": asking.questions.num_rows,
+        "asked": asked,
+        "metrics": asking.measured(opened(graph, generation)),
+    }
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Questions with their vectors, to be asked of generations of one vector space."""
+
+    graph: Graph
+    questions: pa.Table
+    """Without those that the service refuses."""
+    vectors: np.ndarray
+    """`float32 [questions, dimension]`."""
+
+    @classmethod
+    def of(cls, graph: Graph, questions: pa.Table, cache: EmbeddingCache | None = None) -> "Asking":
+        """Embed the questions, those aside whose vectors the cache has."""
+        vectors, answerable = _question_vectors(graph, questions["question"].to_pylist(), cache)
+        return cls(graph, questions.filter(pa.array(answerable)), vectors[answerable])
+
+    def measured(self, collection: Any) -> dict[str, float]:
+        """The metrics of a generation; empty without questions."""
+        if not self.questions.num_rows:
+            return {}
+        found = self.graph.value(
+            "matches", collection=collection, query_vectors=self.vectors, top_k=PASSAGES_SEARCHED, filter={}
+        )
+        return self.graph.value("metrics", questions=self.questions, matches=found)
+
+
+def live_graph(settings: Settings) -> tuple[Graph, str]:
+    """The graph that embeds as the live generation was embedded, and that generation's name.
+
+    What defines its vectors is taken from its description; addresses, limits and devices are those of today.
+    """
+    existing, live = read_catalog(shared_graph(settings))
+    if live is None or live not in existing:
+        raise StoreError(
+            f"collection {settings.collection!r} has no live generation in {settings.store.name}: ingest first"
+        )
+    if live == f"{settings.collection}_{fingerprint(vector_space(settings))[:8]}":
+        return shared_graph(settings), live
+    plain, recorded = settings.model_dump(), existing[live]["settings"]
+    service = recorded["embedding"]["service"]
+    own = {name: value for name, value in recorded["embedding"][service].items() if name in DEFINES_VECTORS}
+    plain["embedding"] |= {name: value for name, value in recorded["embedding"].items() if name != service}
+    plain["embedding"][service] |= own
+    for section in ("passages", "store"):
+        plain[section] |= recorded[section]
+    try:
+        return shared_graph(Settings.model_validate(plain)), live
+    except ValueError as error:
+        raise StoreError(
+            f"{live} was made with settings that this version does not know ({error}): ingest again"
+        ) from error
+
+
+def _question_vectors(graph: Graph, asked: list[str], cache: EmbeddingCache | None) -> tuple[np.ndarray, np.ndarray]:
+    """`float32 [questions, dimension]`, and which of the questions the service did not refuse."""
+    if not asked:
+        log.info("evaluation.max_questions is 0: nothing is measured")
+        return np.empty((0, 0), np.float32), np.empty(0, bool)
+    progress = Progress("evaluate", len(asked), "questions")
+    vectors, answerable = [], np.ones(len(asked), bool)
+    for start in range(0, len(asked), QUESTIONS_PER_CALL):
+        texts = asked[start : start + QUESTIONS_PER_CALL]
+        try:
+            vectors.append(cached_vectors(graph, cache, "query_vectors", texts)[0])
+        except RefusedTextsError as refusal:
+            log.warning("%d questions are left out of the evaluation: %s", len(refusal.reasons), refusal)
+            vectors.append(refusal.embeddings)
+            answerable[[start + row for row in refusal.reasons]] = False
+        progress.add(len(texts))
+    return np.concatenate(vectors), answerable

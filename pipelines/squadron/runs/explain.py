@@ -1,0 +1,144 @@
+"""Explaining: why a document is in the index, out of it, stale, or in quarantine."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from squadron.corpus.quarantine import NO_TEXT, listed
+from squadron.dataflow.digests import DIGEST_BYTES, hashed, joined_values
+from squadron.dataflow.driver import Graph
+from squadron.generations.catalog import fingerprint, opened, read_catalog, shared_graph, vector_space
+from squadron.settings.registry import load
+from squadron.settings.schema import Settings
+from squadron.sources.rows import Unreadable, has_text
+
+DIGEST_DIGITS = 2 * DIGEST_BYTES
+
+
+def explain(settings: Settings, document_id: str) -> dict[str, Any]:
+    """What the corpus and the store know about a document, and what follows from it, in a sentence (`verdict`).
+
+    `state` is `stored` (as the corpus has it), `partial`, `stale` (the store holds another version), `quarantined`,
+    `held` (in the store as it was, while what the corpus has cannot be read or embedded, or may be what cannot),
+    `missing`, `expired` (the corpus has it no more), `ambiguous` (the corpus has several versions) or `unknown`.
+    `unread` is what cannot be read.
+    Reads the corpus up to its end; embeds and changes nothing.
+    """
+    graph = shared_graph(settings)
+    existing, live = read_catalog(graph)
+    versions, unread, unknown = _versions(settings, graph, document_id)
+    cut = [_cut(graph, document) for document in versions]
+    refused = [entry for entry in listed(settings) if entry["document_id"] == document_id]
+    target = f"{settings.collection}_{fingerprint(vector_space(settings))[:8]}"
+    wanted = cut[0]["id"].to_pylist() if len(cut) == 1 else []
+    known = {name: about for name, about in existing.items() if "settings" in about}  # another is begun, or was
+    held = {name: _rows_of(graph, name, document_id, about) for name, about in known.items()}
+    refused_now = any(entry["passage_id"] in wanted for entry in refused)
+    state = _state(wanted, len(cut), held.get(live or "", []), refused_now, unread or unknown)
+    return {
+        "collection": settings.collection,
+        "document_id": document_id,
+        "state": state,
+        "verdict": _VERDICTS[state].format(live=live, document=document_id, versions=len(cut)),
+        "live": live,
+        "next_generation": target if target != live else None,
+        "corpus": [
+            {
+                "digest": passages["id"][0].as_py()[:DIGEST_DIGITS],
+                "title": passages["title"][0].as_py(),
+                "passages": passages.num_rows,
+                "tokens": pc.sum(passages["tokens"]).as_py(),
+                "passage_ids": passages["id"].to_pylist(),
+            }
+            for passages in cut
+        ],
+        "generations": [
+            {"generation": name, "live": name == live, "passages": len(ids), "passage_ids": ids}
+            | {"updated_at": existing[name].get("updated_at")}
+            for name, ids in held.items()
+        ],
+        "quarantine": refused,
+        "unread": [vars(item) for item in unread or unknown],
+    }
+
+
+_VERDICTS = {
+    "stored": "{document!r} is in {live} as the corpus has it",
+    "partial": "some passages of {document!r} are not in {live}: the next ingest writes them",
+    "stale": "{live} holds another version of {document!r}: the next ingest replaces it",
+    "quarantined": "{document!r} could not be read or embedded; each ingest tries again. The reason is in `quarantine`",
+    "held": "{live} holds {document!r} as it was, for what the corpus has cannot be read or embedded, or may be what "
+    "cannot: its rows stay",
+    "missing": "{document!r} is in the corpus and not in {live}: the next ingest writes it",
+    "expired": "the corpus has {document!r} no more: the next ingest deletes it",
+    "ambiguous": "the corpus has {versions} versions of {document!r}: an ingest leaves it as it is until there is one",
+    "unknown": "neither the corpus nor the store has a document {document!r}; `search --json` shows ids",
+}
+
+
+def _state(wanted: list[str], versions: int, held: list[str], refused: bool, unread: list[Unreadable]) -> str:
+    if versions > 1:
+        return "ambiguous"
+    if not versions and held and unread:
+        return "held"
+    if not versions and unread and unread[0].document_id:
+        return "quarantined"
+    if refused and set(held) != set(wanted):
+        return "held" if set(held) - set(wanted) else "quarantined"
+    if not versions:
+        return "expired" if held else "unknown"
+    if set(held) == set(wanted):
+        return "stored"
+    if not held:
+        return "missing"
+    return "partial" if set(held) & set(wanted) else "stale"
+
+
+def _versions(
+    settings: Settings, graph: Graph, document_id: str
+) -> tuple[list[pa.Table], list[Unreadable], list[Unreadable]]:
+    """The distinct documents of the corpus with this id, a table of one row each.
+
+    Then what has this id and cannot be read, and the first of what cannot be read and may be any document.
+    """
+    found: dict[bytes, pa.Table] = {}
+    unread, unknown = list[Unreadable](), list[Unreadable]()
+    limit, met = settings.source.limit, set[bytes]()
+    for rows in load("sources", settings.source.name).read_rows(settings.source):
+        if isinstance(rows, Unreadable):
+            if rows.document_id is None:
+                unknown = unknown or [rows]
+            elif rows.document_id == document_id:
+                unread.append(rows)
+            continue
+        blank = pc.and_(pc.equal(rows["document_id"], document_id), pc.invert(has_text(rows["text"])))
+        if pc.any(blank).as_py():
+            unread.append(Unreadable(f"document {document_id!r}", NO_TEXT, document_id))
+        documents = graph.value("documents", rows=rows)
+        if limit:  # an ingest reads no further
+            digests = documents["digest"].to_pylist()
+            new = [row for row, digest in enumerate(digests) if digest not in met][: limit - len(met)]
+            met.update(digests[row] for row in new)
+            documents = documents.take(pa.array(new, pa.int64()))
+        these = documents.filter(pc.equal(documents["document_id"], document_id))
+        for row in range(these.num_rows):
+            found.setdefault(these["digest"][row].as_py(), these.slice(row, 1))
+        if limit and len(met) >= limit:
+            break
+    return list(found.values()), unread, unknown
+
+
+def _cut(graph: Graph, document: pa.Table) -> pa.Table:
+    graph.kept("tokenizer")
+    passages: pa.Table = graph.value("passages", changed_documents=document)
+    return passages
+
+
+def _rows_of(graph: Graph, generation: str, document_id: str, about: dict[str, Any]) -> list[str]:
+    """Ids in the generation of passages of the document, of whatever version."""
+    (identity,) = hashed(joined_values([pa.array([document_id])]), DIGEST_BYTES // 2)
+    found: list[str] = []
+    for ids in graph.value("stored_ids", collection=opened(graph, generation, about)):
+        found += ids.filter(pc.starts_with(ids, identity.hex())).to_pylist()
+    return sorted(found)

@@ -1,0 +1,256 @@
+"""Planning: the corpus is compared with the store, and the work laid out in staging, before anything is paid for."""
+
+import logging
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from squadron.cache.cuts import CutCache
+from squadron.cache.vectors import opened_cache, sweep
+from squadron.corpus.quarantine import Findings
+from squadron.corpus.questions import questions_digest
+from squadron.corpus.reading import Corpus
+from squadron.dataflow.changes import StoredDocuments
+from squadron.dataflow.driver import Graph
+from squadron.generations.catalog import (
+    create_generation,
+    describe,
+    fingerprint,
+    opened,
+    read_catalog,
+    shared_graph,
+    vector_space,
+)
+from squadron.generations.model_canary import checked_model
+from squadron.runs.budget import affordable_cost
+from squadron.runs.results import Plan
+from squadron.settings.credentials import is_remote
+from squadron.settings.schema import Settings
+from squadron.sources.rows import Unreadable
+from squadron.staging import abandoned as leftovers
+from squadron.staging import shards as staging
+from squadron.staging.shards import Shard, ShardWriter
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The generation that is planned for, and what there is already."""
+
+    generation: str
+    space: dict[str, str]
+    existing: dict[str, dict[str, Any]]
+    """The collection's generations, described."""
+    live: str | None
+    stored: StoredDocuments
+    version: int | None
+    """What the generation was at when the gate let it pass last; None while there is none, or where the store keeps no
+    versions."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The generation's description; empty while it is not there."""
+        return self.existing.get(self.generation, {})
+
+    @property
+    def replaced(self) -> str | None:
+        """The live generation that this one is to take the place of, if it is another."""
+        return self.live if self.live in self.existing and self.live != self.generation else None
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What is to be embedded."""
+
+    passages: int = 0
+    tokens: int = 0
+    billed_tokens: int = 0
+    """Tokens of the passages whose vectors are not in the cache."""
+
+
+def staged_passages(settings: Settings, graph: Graph, corpus: Corpus, writer: ShardWriter | None) -> Staged:
+    """Cut the changed documents; the passages wait in the writer's shards if there is one."""
+    cache, cuts, staged = opened_cache(settings, graph), CutCache(settings, graph), Staged()
+    with closing(corpus.changes()) as changes:
+        for documents in changes:
+            if not documents.num_rows:
+                continue
+            cut = graph.value("passages", changed_documents=documents, cuts=cuts.of(documents))
+            corpus.note_cut(cut)
+            tokens = cut["tokens"].to_numpy()
+            texts = graph.value("embedding_texts", passages=cut)
+            paid = ~cache.contains(texts) if cache else np.ones(len(tokens), bool)
+            if writer and not staged.billed_tokens and paid.any():
+                graph.begin_model()  # it is ready when the plan is
+            staged = Staged(
+                staged.passages + cut.num_rows,
+                staged.tokens + int(tokens.sum()),
+                staged.billed_tokens + int(tokens[paid].sum()),
+            )
+            if writer:
+                writer.add(cut)
+    if writer:
+        cuts.write()
+    return staged
+
+
+def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
+    """Compare the corpus with the store, and lay out the work in staging; a dry run writes nothing.
+
+    Raises SettingsError, SourceError, GuardError or StoreError before anything is embedded or stored.
+    """
+    started = time.monotonic()
+    graph = shared_graph(settings)
+    target = _target(settings, graph)
+    folder = staging.run_folder(settings.ingest.staging, settings.collection, run_id)
+    writer = None if dry_run else ShardWriter(folder, settings.ingest.shard_passages)
+    try:
+        if writer:
+            _sweep(settings, folder, run_id)
+        corpus, staged, writer = _compared(settings, graph, target.stored, run_id, writer)
+        _check(graph, corpus, target)
+        cost = affordable_cost(settings, staged.billed_tokens)
+        probes = None
+        if writer and (staged.billed_tokens or is_remote(settings)):
+            probes = checked_model(settings, graph, target.about)
+        expired = _expired(graph, corpus, target.stored)
+        shards = _laid_out(settings, graph, target, corpus, expired, probes, folder, writer, run_id) if writer else []
+    except BaseException:
+        if writer:
+            staging.remove(folder, but=staging.SPENT)
+        raise
+    asked, questions = corpus.asked()
+    made = Plan(
+        run_id=run_id,
+        collection=settings.collection,
+        generation=target.generation,
+        vector_space=target.space,
+        live=target.live,
+        version=target.version,
+        folder=folder,
+        shards=shards,
+        documents=corpus.documents,
+        passages=corpus.unchanged_passages + staged.passages,
+        unchanged=corpus.unchanged_passages,
+        deleted=len(expired),
+        quarantined=corpus.blank + corpus.unread.items,
+        tokens=staged.tokens,
+        billed_tokens=staged.billed_tokens,
+        cost=cost,
+        questions=questions.num_rows,
+        asked=asked,
+        questions_digest=questions_digest(questions),
+        example_question=questions["question"][0].as_py() if questions.num_rows else None,
+        seconds=time.monotonic() - started,
+        held_back=corpus.withheld_passages,
+    )
+    _tell(made, corpus)
+    return made
+
+
+def _target(settings: Settings, graph: Graph) -> _Target:
+    space = vector_space(settings)
+    generation = f"{settings.collection}_{fingerprint(space)[:8]}"
+    existing, live = read_catalog(graph)
+    ids, version = _held(graph, generation if generation in existing else None)
+    # A run that changed the generation and was not let pass, or died before that, has left what to return to.
+    if generation == live:
+        version = existing[generation].get("base_version", version)
+    return _Target(generation, space, existing, live, graph.value("stored_documents", stored_ids=ids), version)
+
+
+def _held(graph: Graph, generation: str | None) -> tuple[Any, int | None]:
+    """The ids in a generation, and the version it is at; nothing while there is no generation."""
+    if generation is None:
+        return [], None
+    collection = opened(graph, generation)
+    return graph.value("stored_ids", collection=collection), graph.value("version", collection=collection)
+
+
+def _sweep(settings: Settings, folder: str, run_id: str) -> None:
+    """Remove what earlier runs have left: an earlier try of this one, but for what it spent, and those that died."""
+    staging.remove(folder, but=staging.SPENT)
+    Findings.forget(settings, run_id)
+    leftovers.collect(settings.ingest.staging, settings.collection)
+    if settings.cache.path:
+        sweep(settings.cache.path)
+
+
+def _compared(
+    settings: Settings, graph: Graph, stored: StoredDocuments, run_id: str, writer: ShardWriter | None
+) -> tuple[Corpus, Staged, ShardWriter | None]:
+    """The corpus after a pass over it, with what is to be embedded waiting in the writer's shards."""
+    found = Findings(settings, run_id, "rows")
+    corpus = Corpus(settings, graph, stored, found)
+    staged = staged_passages(settings, graph, corpus, writer)
+    repeated: list[Unreadable] = []
+    while more := corpus.repeated_documents():  # all over again, without them; under a limit it meets others then
+        repeated += more
+        found.clear()
+        corpus = Corpus(settings, graph, stored, found, repeated)
+        writer = writer and writer.restarted()
+        staged = staged_passages(settings, graph, corpus, writer)
+    if writer and (corpus.documents or corpus.unread.items):
+        found.write()  # before a guard counts them: then a person wants to see them
+    return corpus, staged, writer
+
+
+def _check(graph: Graph, corpus: Corpus, target: _Target) -> None:
+    """Raise when the corpus cannot be what its owner wants to be indexed, or the generation would lack documents."""
+    replaced = target.replaced
+    corpus.check(target.existing[replaced].get("documents") if replaced else None)
+    if replaced and corpus.unread:
+        ids = graph.value("stored_ids", collection=opened(graph, replaced, target.existing[replaced]))
+        corpus.check_candidate(graph.value("stored_documents", stored_ids=ids).digests)
+
+
+def _expired(graph: Graph, corpus: Corpus, stored: StoredDocuments) -> pa.Array:
+    """The ids of the rows that are to be deleted."""
+    seen = corpus.seen | corpus.withheld(stored.digests)
+    expired = graph.value("expired_ids", stored_documents=stored, seen=seen)
+    return pa.concat_arrays([expired, corpus.leftover_ids()])
+
+
+def _laid_out(
+    settings: Settings,
+    graph: Graph,
+    target: _Target,
+    corpus: Corpus,
+    expired: pa.Array,
+    probes: str | None,
+    folder: str,
+    writer: ShardWriter,
+    run_id: str,
+) -> list[Shard]:
+    """The shards, after all of the plan is in staging and the generation is there."""
+    shards = writer.close()
+    staging.write_table(f"{folder}/expired.parquet", pa.table({"id": expired}))
+    staging.write_table(f"{folder}/questions.parquet", corpus.asked()[1])
+    if "settings" not in target.about:
+        create_generation(graph, settings, target.generation, target.space, probes, run_id)
+        return shards
+    changed: dict[str, Any] = {}
+    if shards or len(expired):
+        # From here on neither index nor figures are those of the rows, until they are made anew.
+        changed = {"index": None, "questions_digest": None, "probes": target.about.get("probes", probes)}
+        changed |= {"base_version": target.version if target.generation == target.live else None}
+    describe(graph, target.generation, planned_by=run_id, **changed)
+    return shards
+
+
+def _tell(made: Plan, corpus: Corpus) -> None:
+    if corpus.unread.items:
+        unread = corpus.unread
+        log.warning("%d rows or files of the corpus are in quarantine, unread: %s", unread.items, unread.shown())
+    if made.held_back:
+        log.warning("%d passages that the corpus does not show stay, until all of it can be read", made.held_back)
+    log.info(
+        "plan for %s: %d documents, %d passages, %d unchanged, %d to embed (%d tokens), %d to delete",
+        *(made.generation, made.documents, made.passages, made.unchanged),
+        *(made.to_embed, made.tokens, made.deleted),
+    )

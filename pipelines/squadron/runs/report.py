@@ -1,0 +1,93 @@
+"""Report: what a run did, as one plain object; the same for the command line and the DAG."""
+
+from typing import Any
+
+from squadron.generations.catalog import Promotion
+from squadron.runs.results import Evaluation, Finished, Ingested, Plan
+
+METRIC_NAMES = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr_at_10", "ndcg_at_10")
+
+
+def run_report(
+    plan: Plan, ingested: Ingested, finished: Finished, evaluation: Evaluation, promotion: Promotion
+) -> dict[str, Any]:
+    """The report of a whole run.
+
+    `counts` are of passages, but for `documents` and `quarantined` (rows and files that cannot be read, rows without a
+    text, documents with several versions, and passages that the service refused);
+    unchanged + embedded + cached + refused = passages. `held_back` rows are not in the corpus, and stay: some of it
+    cannot be read (these are among the unchanged ones), or the service refused their documents' new versions. The next
+    run that can read, or embed, it all deletes what has left the corpus. `rows` are those of the generation in the
+    end. `seconds` are per stage; those of `ingest` are summed over shards. `metrics` are null for a corpus without
+    questions. `cost` is in US dollars, by the tokens whose vectors were not cached; null when the price of the model is
+    not known. That is the estimate of the plan; `tokens_billed` and `cost_billed` are what a remote service says it
+    billed for the passages (questions are not among them), and `endpoints` is host -> requests `answered` and `failed`.
+    """
+    seconds = {
+        "plan": plan.seconds,
+        "ingest": ingested.seconds,
+        "finish": finished.seconds,
+        "evaluate": evaluation.seconds,
+        "promote": promotion.seconds,
+    }
+    return {
+        "run_id": plan.run_id,
+        "collection": plan.collection,
+        "generation": plan.generation,
+        "live": promotion.live,
+        "previous": promotion.previous,
+        "promoted": promotion.promoted,
+        "held": promotion.held,
+        "held_back": plan.held_back + finished.held_back,
+        "rows": finished.rows,
+        "collected": promotion.collected,
+        "counts": {
+            "documents": plan.documents,
+            "passages": plan.passages,
+            "unchanged": plan.unchanged,
+            "embedded": ingested.embedded,
+            "cached": ingested.cached,
+            "written": ingested.written,
+            "deleted": finished.deleted,
+            "quarantined": plan.quarantined + ingested.quarantined,
+        },
+        "metrics": {name: evaluation.metrics.get(name) for name in METRIC_NAMES},
+        "questions": evaluation.questions,
+        "asked": evaluation.asked,
+        "reused": evaluation.reused,
+        "example_question": plan.example_question,
+        "seconds": {stage: round(taken, 3) for stage, taken in seconds.items()},
+        "passages_per_second": round(ingested.embedded / ingested.seconds, 1) if ingested.embedded else None,
+        "tokens": ingested.tokens,
+        "billed_tokens": plan.billed_tokens,
+        "cost": plan.cost,
+        "tokens_billed": ingested.tokens_billed,
+        "cost_billed": ingested.cost_billed,
+        "endpoints": ingested.endpoints,
+        "device": ingested.device,
+        "index": finished.index,
+        "vector_space": plan.vector_space,
+    }
+
+
+def plan_report(plan: Plan) -> dict[str, Any]:
+    """What a run would do."""
+    return {
+        "collection": plan.collection,
+        "generation": plan.generation,
+        "live": plan.live,
+        "counts": {
+            "documents": plan.documents,
+            "passages": plan.passages,
+            "unchanged": plan.unchanged,
+            "to_embed": plan.to_embed,
+            "to_delete": plan.deleted,
+            "quarantined": plan.quarantined,
+        },
+        "held_back": plan.held_back,
+        "tokens": plan.tokens,
+        "billed_tokens": plan.billed_tokens,
+        "cost": plan.cost,
+        "vector_space": plan.vector_space,
+        "seconds": {"plan": round(plan.seconds, 3)},
+    }

@@ -1,0 +1,39 @@
+"""Runs: all steps of an ingest, one after the other, in this process."""
+
+from typing import Any
+
+from squadron.embeddings.openai_batch import waiting as openai_batch
+from squadron.runs import ingest_shard as ingesting
+from squadron.runs import plan as planning
+from squadron.runs import results as outcomes
+from squadron.runs import steps
+from squadron.runs.collection_lock import only_run
+from squadron.runs.report import run_report
+from squadron.settings.schema import Settings
+from squadron.staging import abandoned as leftovers
+from squadron.staging import shards as staging
+
+
+def ingest(settings: Settings) -> dict[str, Any]:
+    """Plan, embed, write, index, evaluate and promote; the report of it all (`report.run_report`).
+
+    Raises StoreError, with nothing done, while another process of this machine ingests into the collection.
+    """
+    with only_run(settings):
+        return _ingested(settings)
+
+
+def _ingested(settings: Settings) -> dict[str, Any]:
+    plan = planning.plan(settings, leftovers.process_run_id())
+    try:
+        batched = openai_batch.waited(settings, plan.shards, plan)
+        ingested = sum(
+            (ingesting.ingest_shard(settings, plan, shard, None, batched.get(shard.number)) for shard in plan.shards),
+            outcomes.Ingested(),
+        )
+        finished = steps.finish(settings, plan, ingested.quarantined)
+        evaluation = steps.evaluate(settings, plan)
+        promotion = steps.promote(settings, plan, evaluation)
+    finally:
+        staging.remove(plan.folder)  # nobody comes back to it: the next run plans anew
+    return run_report(plan, ingested, finished, evaluation, promotion)

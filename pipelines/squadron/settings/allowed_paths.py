@@ -1,0 +1,66 @@
+"""Places: which paths and addresses the params of a run may name.
+
+Who may trigger a run need not be allowed to read every file of a worker, nor to have a service's key sent to a server
+of their choice. What `config/` and Airflow Variables say is taken as it is; params may name the same places, folders
+and addresses below them, files in `data/`, data sets of the hub, and what the variable SQUADRON_ALLOWED_PATHS of the
+environment lists: folders and beginnings of addresses, with spaces between them; `*` allows all.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from squadron.errors import SettingsError
+from squadron.settings.home import home
+
+VARIABLE = "SQUADRON_ALLOWED_PATHS"
+HUB = "hf://datasets/"
+_SECRET = re.compile(
+    r"""://[^/?\#@\s]*:[^/?\#@\s]*@  # user:password@
+    | [?&;\#] (?:[\w.-]*[-_.])?       # the last word of a parameter's name
+        (?:api_?key|key|token|sig|signature|secret|password|sslpassword|passwd|pwd|credential) =""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def refuse_foreign(key: str, value: Any, known: Any, layer: str) -> None:
+    """Raise SettingsError when the value of a setting that is a path or an address is none that params may name.
+
+    `known`: the setting's value without the params.
+    """
+    allowed = [str(home() / "data"), HUB, *os.environ.get(VARIABLE, "").split()]
+    if "*" in allowed:
+        return
+    for place in _each(value):
+        if not any(_within(place, root) for root in [*_each(known), *allowed]):
+            raise SettingsError(
+                f"{key} = {place!r} (from {layer}): params may name {', '.join([*_each(known), *allowed])}, and what "
+                f"is below. For more, somebody with access to the workers sets {VARIABLE} there, or the setting in "
+                "config/ or in an Airflow Variable"
+            )
+
+
+def refuse_secrets(key: str, value: Any, layer: str) -> None:
+    """Raise SettingsError when the value of a setting that is a path or an address bears a password or a key.
+
+    Settings are told: in logs, in XCom, in reports.
+    """
+    if any(_SECRET.search(place) for place in _each(value)):
+        raise SettingsError(
+            f"{key} (from {layer}) bears a password or a key, and settings are told in logs and reports: take it out. "
+            "Secrets belong in Airflow Connections, or in the variables of the environment that the service's own "
+            "client reads (README, Settings)"
+        )
+
+
+def _each(value: Any) -> Iterable[str]:
+    return [value] if isinstance(value, str) else [place for place in value or () if isinstance(place, str)]
+
+
+def _within(place: str, root: str) -> bool:
+    place, root = (text.removeprefix("file://") for text in (place, root))
+    if "://" in place or "://" in root:
+        return place == root or (place.startswith(root.rstrip("/") + "/") and ".." not in place.split("/"))
+    return Path(os.path.realpath(place)).is_relative_to(os.path.realpath(root))

@@ -1,0 +1,127 @@
+"""pgvector's connection: made anew when it was lost, and what was being done is done again.
+
+Whoever restarts a Postgres, or lets a standby take its place, ends all connections. A transaction that was under way
+is rolled back, so that each piece of work is done again as a whole; one that was committed, the answer lost, has to
+bear being done twice.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, TypeVar
+
+import psycopg
+from pgvector.psycopg import register_vector
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from squadron.errors import StoreError
+from squadron.settings.store_sections import PgvectorSettings
+from squadron.stores.patience import Patience
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_BOOKS = """
+CREATE EXTENSION IF NOT EXISTS vector;
+CREATE SCHEMA IF NOT EXISTS {schema};
+CREATE TABLE IF NOT EXISTS {schema}._generations (generation text PRIMARY KEY, collection text NOT NULL,
+    dimension integer NOT NULL, metric text NOT NULL, description json NOT NULL);
+CREATE TABLE IF NOT EXISTS {schema}._live (collection text PRIMARY KEY, previous text, revision bigint NOT NULL,
+    generation text NOT NULL REFERENCES {schema}._generations, promoted_at text NOT NULL)"""
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: shut down or starting, no connection or room for one,
+# a deadlock, a write that met another
+_PASSING = {"57P01", "57P02", "57P03", "53300", "40P01", "40001"}
+# What a server says that does answer, before there is a connection: psycopg has no code for it.
+_PASSING_WORDS = ("starting up", "shutting down", "recovery mode", "not yet accepting", "too many", "connection slots")
+
+
+class Database:
+    """The connection to the schema. Any number of threads may share it."""
+
+    def __init__(self, settings: PgvectorSettings) -> None:
+        self._settings = settings
+        self._connection: psycopg.Connection | None = None
+        self._lock = Lock()
+
+    def answered(self, what: str, work: Callable[[psycopg.Connection], T]) -> T:
+        """What the work returns; it is done again as a whole while the server is away.
+
+        Raises StoreError, saying `what` failed, when that does not pass, or lasts for `deadline_seconds`.
+        """
+        patience = Patience(self._settings.deadline_seconds)
+        while True:
+            connection = None
+            try:
+                connection = self._opened()
+                return work(connection)
+            except (psycopg.Error, _UnopenedError) as failed:
+                unopened = isinstance(failed, _UnopenedError)
+                error, doing = (failed.__cause__, f"{failed}") if unopened else (failed, what)
+                wait = patience.wait_seconds(_may_pass(error, connection))
+                reason = " ".join(str(error).split()).removesuffix(".")
+                if connection and connection.closed:
+                    reason += f" (store.pgvector.uri {self._settings.uri!r})"
+                if wait is None:
+                    given_up = patience.given_up("store.pgvector")
+                    raise StoreError(f"{doing}{patience.tried()}: {reason}{given_up}") from error
+                log.warning("%s: %s. Trying again in %.1f s", doing, reason, wait)
+                time.sleep(wait)
+
+    def close(self) -> None:
+        """Close it; closing again does nothing."""
+        with self._lock:
+            if self._connection:
+                self._connection.close()
+                self._connection = None
+
+    def _opened(self) -> psycopg.Connection:
+        with self._lock:
+            if self._connection is None or self._connection.closed:
+                self._connection = _connected(self._settings)
+            return self._connection
+
+
+class _UnopenedError(Exception):
+    """There is no connection; the message names the setting."""
+
+
+def _connected(settings: PgvectorSettings) -> psycopg.Connection:
+    """A connection with the schema first on its path, created if absent: direct, or a pooler's in session mode."""
+    uri, schema = settings.uri, settings.schema_name
+    options: dict[str, Any] = {"connect_timeout": 10, "application_name": "squadron", "keepalives_idle": 60}
+    options |= {"keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 90_000}
+    try:
+        connection = psycopg.connect(make_conninfo("", **options | conninfo_to_dict(uri)), autocommit=True)
+    except psycopg.Error as error:
+        said = f"store.pgvector.uri {uri!r} (its password: PGPASSWORD or ~/.pgpass) cannot be connected to"
+        raise _UnopenedError(said) from error
+    try:
+        _prepare(connection, schema)
+    except psycopg.Error as error:
+        connection.close()
+        said = f"store.pgvector.schema_name {schema!r} or the extension vector is absent and cannot be created"
+        raise _UnopenedError(said) from error
+    return connection
+
+
+def _prepare(connection: psycopg.Connection, schema: str) -> None:
+    if connection.execute("SELECT to_regclass(%s)", [f'"{schema}"._live']).fetchall() == [(None,)]:
+        # One connection at a time: IF NOT EXISTS does not keep two from creating the same thing.
+        books = SQL("SELECT pg_advisory_xact_lock(hashtext('squadron'));" + _BOOKS)
+        connection.execute(books.format(schema=Identifier(schema)))
+    path = "SELECT set_config('search_path', quote_ident(%s) || ', ' || current_setting('search_path'), false)"
+    connection.execute(path, [schema])
+    register_vector(connection)
+
+
+def _may_pass(error: BaseException | None, connection: psycopg.Connection | None) -> bool:
+    """Whether the server may do better soon: there is none, it is busy, or it has ended the connection."""
+    if isinstance(error, psycopg.Error) and error.sqlstate:
+        return error.sqlstate in _PASSING or error.sqlstate.startswith("08")
+    if connection:
+        return connection.closed
+    said = str(error)
+    return "password" not in said and ("FATAL:" not in said or any(words in said for words in _PASSING_WORDS))

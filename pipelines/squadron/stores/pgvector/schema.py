@@ -1,0 +1,88 @@
+"""pgvector's schema: the tables of the generations, and the two that keep the books.
+
+`_generations` describes each generation, `_live` says which one a collection points at.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+from squadron.stores.live_pointer import first_description
+from squadron.stores.pgvector.connection import Database
+
+_GENERATION = """
+CREATE TABLE {} (id text COLLATE "C" PRIMARY KEY, document_id text, title text, ordinal integer, text text,
+    vector vector({}))"""
+MERGE = "INSERT INTO {0} ({1}) SELECT {1} FROM incoming ORDER BY id ON CONFLICT (id) DO UPDATE SET {2}"
+SEARCH = """
+SELECT id, document_id, title, text, {score}
+FROM (SELECT *, vector {operator} %s AS distance FROM {table} WHERE {where}) AS measured
+ORDER BY {order} LIMIT {limit}"""
+MOVE = """
+INSERT INTO _live (collection, generation, previous, revision, promoted_at)
+VALUES (%(collection)s, %(generation)s, %(previous)s, %(revision)s, %(promoted_at)s)
+ON CONFLICT (collection) DO UPDATE SET (generation, previous, revision, promoted_at) =
+    (EXCLUDED.generation, EXCLUDED.previous, EXCLUDED.revision, EXCLUDED.promoted_at)
+WHERE _live.revision = EXCLUDED.revision - 1"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A generation's table, open."""
+
+    database: Database
+    name: str
+    dimension: int
+    columns: tuple[str, ...]
+    """Their names, `id` the first."""
+
+    @property
+    def quoted(self) -> Identifier:
+        """Its name in SQL."""
+        return Identifier(self.name)
+
+
+def opened(database: Database, connection: psycopg.Connection, generation: str) -> tuple[Table, str] | None:
+    """The generation's table and metric; None when there is no such generation."""
+    booked = rows(connection, "SELECT dimension, metric FROM _generations WHERE generation = %s", generation)
+    if not booked:
+        return None
+    columns = connection.execute(SQL("SELECT * FROM {} LIMIT 0").format(Identifier(generation))).description or []
+    ((dimension, metric),) = booked
+    return Table(database, generation, dimension, tuple(column.name for column in columns)), metric
+
+
+def create(connection: psycopg.Connection, collection_name: str, generation: str, dimension: int, metric: str) -> None:
+    """Create the generation's table, unless another run was faster, and book it."""
+    booked = "INSERT INTO _generations VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+    first = json.dumps(first_description())
+    with connection.transaction():  # another run that books it waits here for the end of this one
+        if connection.execute(booked, [generation, collection_name, dimension, metric, first]).rowcount:
+            connection.execute(SQL(_GENERATION).format(Identifier(generation), Literal(dimension)))
+
+
+def rows(connection: psycopg.Connection, query: str | SQL | Composed, *values: object) -> list[tuple[Any, ...]]:
+    """What the query answers."""
+    return connection.execute(query, values).fetchall()
+
+
+def listed(names: Sequence[str]) -> Composed:
+    """The names in SQL, quoted, with commas between them."""
+    return SQL(", ").join(map(Identifier, names))
+
+
+def values(column: pa.ChunkedArray) -> Any:
+    """The column's values, as psycopg takes them."""
+    if pa.types.is_fixed_size_list(column.type):
+        return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    return [storable(value) if isinstance(value, str) else value for value in column.to_pylist()]
+
+
+def storable(text: str) -> str:
+    """The text, U+FFFD in place of U+0000, which Postgres does not keep."""
+    return text.replace("\0", "\ufffd")

@@ -1,0 +1,220 @@
+"""Pinecone: a service; the key is in the environment variable PINECONE_API_KEY.
+
+A generation is a namespace of an index. An index holds vectors of one dimension and metric, so that there is one
+for each pair of them, `<store.pinecone.index>-<dimension>-<metric>`, created when it is first needed. The books
+are in pinecone_catalog.py. Nothing in the service compares before it writes: of two runs that promote in the same
+instant both may succeed, and the pointer is the last one's.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from squadron.dataflow.records import record_schema
+from squadron.errors import StoreError
+from squadron.settings.store_sections import PineconeSettings
+from squadron.stores.live_pointer import first_description, next_pointer, refuse_live, stale
+from squadron.stores.pinecone import catalog, rows
+from squadron.stores.pinecone.connection import Connection
+from squadron.stores.pinecone.rows import Namespace
+from squadron.stores.record_checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
+
+log = logging.getLogger(__name__)
+
+IDS_PER_DELETE, IDS_PER_FETCH = 1_000, 100
+MOST_MATCHES = 10_000
+
+
+def client(store_settings: PineconeSettings) -> Connection:
+    """The connected project. Raises SettingsError without a key, StoreError when the service refuses or is silent."""
+    connection = Connection(store_settings)
+    try:
+        connection.places()
+    except StoreError:
+        connection.close()
+        raise
+    return connection
+
+
+def collection(
+    client: Connection,
+    collection_name: str,
+    generation: str,
+    dimension: int,
+    metric: str,
+    metadata_columns: Sequence[str],
+) -> Namespace:
+    """The generation's namespace; its index and its record are created if absent.
+
+    Raises StoreError when the generation exists with another dimension or metric.
+    """
+    found = catalog.entries(client, generation=generation)
+    if found:
+        entry = found[0]
+        refuse_other(generation, "dimension", entry.place.dimension, dimension)
+        refuse_other(generation, "metric", entry.place.metric or metric, metric)
+    else:
+        place, first = client.place(dimension, metric), first_description()
+        entry = catalog.Entry(place, collection_name, generation, (), first)
+    columns = tuple(dict.fromkeys([*entry.columns, *metadata_columns]))
+    if not found or columns != entry.columns:
+        catalog.record(client, replace(entry, columns=columns))
+    return Namespace(client, entry.place, generation, dimension, columns)
+
+
+def stored_ids(collection: Namespace) -> Iterator[pa.Array]:
+    """All ids of the generation, streamed: sixteen listings beside each other, by the first digit."""
+    collection.connection.settle(collection.place, collection.name)
+    yield from rows.pages(collection)
+
+
+def stored_rows(collection: Namespace, wanted_ids: pa.Array) -> pa.Table:
+    """Those of the rows that are there, as `records.record_schema` says, in no order."""
+    collection.connection.settle(collection.place, collection.name)
+    ids = wanted_ids.to_pylist()
+    parts = [ids[start : start + IDS_PER_FETCH] for start in range(0, len(ids), IDS_PER_FETCH)]
+    found = [row for part in collection.connection.each(partial(rows.fetched, collection), parts) for row in part]
+    return pa.Table.from_pylist(found, record_schema(collection.dimension, collection.columns))
+
+
+def rows_written(collection: Namespace, records: pa.Table) -> int:
+    """The number of distinct records written. Ids that are there already are replaced.
+
+    Raises StoreError, before anything is written, when a row's texts are more than Pinecone stores; afterwards,
+    with ids and reasons, when the service did not take rows in spite of repeated attempts.
+    """
+    if not records.num_rows:
+        return 0
+    connection, records = collection.connection, distinct_records(records, collection.dimension, collection.name)
+    tasks: dict[Future[int], list[str]] = {}
+    made = rows.rows_of(records, collection.columns)
+    sizes = rows.metadata_bytes(made)
+    for start, stop in rows.batches(sizes, collection.dimension, connection.settings.concurrency):
+        batch = made.part(start, stop)
+        tasks[connection.submit(rows.write, collection, batch)] = batch.ids
+    errors = [(tasks[task], error) for task in connection.finished(set(tasks)) if (error := task.exception())]
+    if errors:
+        raise rows.unwritten(collection, errors)
+    return sum(task.result() for task in tasks)
+
+
+def rows_deleted(collection: Namespace, expired_ids: pa.Array) -> int:
+    """The number of rows deleted; ids that are not there count for nothing."""
+    if not len(expired_ids):
+        return 0
+    connection, ids = collection.connection, expired_ids.unique().to_pylist()
+    connection.settle(collection.place, collection.name)
+    looked_up = [ids[start : start + IDS_PER_FETCH] for start in range(0, len(ids), IDS_PER_FETCH)]
+    found = [key for part in connection.each(partial(rows.existing, collection), looked_up) for key in part]
+    parts = [found[start : start + IDS_PER_DELETE] for start in range(0, len(found), IDS_PER_DELETE)]
+    connection.each(partial(rows.delete, collection), parts)
+    connection.settle(collection.place, collection.name)
+    return len(found)
+
+
+def row_count(collection: Namespace) -> int:
+    """The exact number of rows: of their ids, once the service's own figure agrees or `consistency_seconds` pass."""
+    connection, index = collection.connection, collection.place.index
+    connection.settle(collection.place, collection.name)
+    counted = reported = 0
+    for _ in connection.polls():
+        counted = sum(len(page) for page in rows.pages(collection))
+        stats = connection.call(f"counting {collection.name}", index.describe_index_stats)
+        reported = stats.namespaces[collection.name].vector_count if collection.name in stats.namespaces else 0
+        if counted == reported:
+            return counted
+    log.warning("%s has %d ids of passages, but Pinecone reports %d rows", collection.name, counted, reported)
+    return counted
+
+
+def version(collection: Namespace) -> int | None:
+    """None: Pinecone keeps no earlier versions."""
+    return None
+
+
+def restored(collection: Namespace, earlier_version: int) -> int:
+    """Raises StoreError: there is nothing to return to."""
+    raise StoreError(f"Pinecone keeps no earlier versions: {collection.name!r} stays as it is")
+
+
+def earlier_collection(client: Connection, generation: str, earlier_version: int) -> Namespace:
+    """Raises StoreError: there is none."""
+    raise StoreError(f"Pinecone keeps no earlier versions: {generation!r} is what it is now")
+
+
+def index_built(collection: Namespace, metric: str, store_settings: PineconeSettings, kept_version: int | None) -> str:
+    """What searches use. Pinecone indexes by itself; returns when searches reflect all rows."""
+    collection.connection.settle(collection.place, collection.name)
+    return f"kept by Pinecone in {collection.place.name}"
+
+
+def matches(
+    collection: Namespace, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]
+) -> pa.Table:
+    """The nearest rows of each query, as `stores.checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
+    if top_k > MOST_MATCHES:
+        raise StoreError(f"Pinecone returns at most {MOST_MATCHES:,} matches of a query, not {top_k:,}: ask for fewer")
+    equal = checked_filter(filter, [*rows.TEXT_COLUMNS, *collection.columns])
+    query: dict[str, Any] = {"top_k": top_k, "include_metadata": True}
+    if equal:
+        query["filter"] = {name: {"$eq": value} for name, value in equal.items()}
+    ask = partial(collection.connection.query, collection.place, collection.name)
+    answers = collection.connection.each(ask, [{**query, "vector": vector} for vector in query_vectors.tolist()])
+    found = [
+        rows.match_row(position, rank, match, metric)
+        for position, answer in enumerate(answers)
+        for rank, match in enumerate(answer.matches, start=1)
+    ]
+    return pa.Table.from_pylist(found, MATCH_SCHEMA)
+
+
+def generations(client: Connection, collection_name: str) -> dict[str, dict[str, Any]]:
+    """The collection's generations that exist, by name, with their descriptions."""
+    return {entry.generation: entry.description for entry in catalog.entries(client, collection=collection_name)}
+
+
+def described(client: Connection, collection_name: str, generation: str, description: dict[str, Any]) -> str:
+    """The generation, after its description was stored in place of the one before, if there is such a generation."""
+    for entry in catalog.entries(client, collection=collection_name, generation=generation):
+        catalog.record(client, replace(entry, description=description))
+    return generation
+
+
+def live_generation(client: Connection, collection_name: str) -> dict[str, Any] | None:
+    """The live pointer: generation, previous, revision, promoted_at; None before the first promotion."""
+    return catalog.pointer(client, collection_name)
+
+
+def promoted(client: Connection, collection_name: str, generation: str, expected_live: str | None) -> dict[str, Any]:
+    """The live pointer, moved to the generation.
+
+    Raises StaleLiveError when `expected_live` is not what was live, or when another run's pointer has replaced
+    this one meanwhile; StoreError when there is no such generation.
+    """
+    existing = {entry.generation: entry.place for entry in catalog.entries(client, collection=collection_name)}
+    before = catalog.pointer(client, collection_name)
+    pointer = next_pointer(collection_name, generation, existing, before, expected_live)
+    if pointer == before:
+        return pointer
+    catalog.point(client, existing[generation], pointer)
+    now = catalog.pointer(client, collection_name)
+    if now != pointer:
+        raise stale(collection_name, generation, now["generation"] if now else None, expected_live)
+    return pointer
+
+
+def dropped(client: Connection, collection_name: str, generation: str) -> str:
+    """The generation, after it was removed. Raises StoreError for the live one and for another collection's."""
+    refuse_live(collection_name, generation, catalog.pointer(client, collection_name))
+    for entry in catalog.entries(client, generation=generation):
+        if entry.collection != collection_name:
+            raise StoreError(f"{generation!r} is a generation of {entry.collection!r}, not of {collection_name!r}")
+        client.drop(entry.place, generation)
+        catalog.erase(client, entry)
+    return generation

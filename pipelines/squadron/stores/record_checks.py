@@ -1,0 +1,72 @@
+"""Checks that every store makes before it calls its service."""
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from squadron.dataflow.records import VECTOR_COLUMN
+from squadron.errors import StoreError
+
+MATCH_SCHEMA = pa.schema(
+    [
+        ("query", pa.int32()),
+        ("rank", pa.int32()),
+        ("id", pa.string()),
+        ("document_id", pa.string()),
+        ("title", pa.string()),
+        ("text", pa.string()),
+        ("score", pa.float32()),
+    ]
+)
+"""What `matches` returns: one row per query and rank, rank 1 the nearest, higher scores nearer.
+
+score: cosine similarity, inner product, or minus the squared Euclidean distance, by the metric.
+"""
+
+
+def distinct_records(records: pa.Table, dimension: int, generation: str) -> pa.Table:
+    """The records, each id once: ids are made of the content, so equal ids are equal rows.
+
+    Raises StoreError when the vectors are of another dimension, or not finite; nothing was sent then.
+    """
+    vectors = records[VECTOR_COLUMN].combine_chunks()
+    found = vectors.type.list_size
+    if found != dimension:
+        raise StoreError(
+            f"generation {generation!r} holds {dimension}-dimensional vectors, these have {found}: nothing was written"
+        )
+    finite = np.isfinite(vectors.flatten().to_numpy(zero_copy_only=False)).reshape(-1, dimension).all(axis=1)
+    if not finite.all():
+        row = int(np.flatnonzero(~finite)[0])
+        raise StoreError(
+            f"the vector of {records['id'][row]} is not finite ({(~finite).sum()} of {len(finite)} are not): "
+            "nothing was written"
+        )
+    if pc.count_distinct(records["id"]).as_py() == records.num_rows:
+        return records
+    first = {key: row for row, key in reversed(list(enumerate(records["id"].to_pylist())))}
+    return records.take(sorted(first.values()))
+
+
+def checked_filter(filter: dict[str, str], columns: list[str]) -> dict[str, str]:
+    """The filter, its names checked against the stored columns, so that none can carry a query's syntax."""
+    for name in filter:
+        if name not in columns or not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise StoreError(f"there is no stored column {name!r} to filter by: choose from {', '.join(columns)}")
+    return filter
+
+
+def text_columns(schema: pa.Schema) -> list[str]:
+    """The columns that searches can be filtered by: those that hold text."""
+    return [field.name for field in schema if pa.types.is_string(field.type)]
+
+
+def refuse_other(generation: str, what: str, found: object, wanted: object) -> None:
+    """Raise StoreError when a generation is of another dimension or metric than this run's."""
+    if found != wanted:
+        raise StoreError(
+            f"generation {generation!r} has {what} {found}, this run wants {wanted}: "
+            "choose another collection, or drop that generation and ingest again"
+        )

@@ -1,0 +1,211 @@
+"""Weaviate's connection: the client for REST and searches, and a channel of our own for what goes in bulk.
+
+The client checks and converts every value of every object. To fill the same message from columns takes half the CPU
+time of writing through it (benchmarks/stores), and to read ids a fifth.
+"""
+
+import logging
+import os
+import re
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc  # type: ignore[import-untyped]
+import httpx
+from weaviate import WeaviateClient
+from weaviate.classes.init import AdditionalConfig, Auth, GrpcConfig, Timeout
+from weaviate.connect import ConnectionParams
+from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
+from weaviate.proto.v1 import weaviate_pb2_grpc
+
+from squadron.errors import SettingsError, StoreError
+from squadron.settings.credentials import CREDENTIALS
+from squadron.settings.store_sections import WeaviateSettings
+from squadron.stores.patience import Patience
+
+log = logging.getLogger(__name__)
+
+# When an object is refused, the client logs all of it, text and vector; the errors raised here say enough.
+logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)
+# It reports every REST request at the level that tasks log at.
+if logging.getLogger("httpx").level == logging.NOTSET:
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+KEY = CREDENTIALS["weaviate"]
+UNAUTHENTICATED = {401, "UNAUTHENTICATED"}
+PASSING = {429, 502, 503, 504, "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
+PASSING |= {"CANCELLED"}  # by the server, which goes: nothing here cancels a call
+CONNECT_SECONDS = 10
+# gRPC's own pause after an outage grows to two minutes, and until its end every call fails: ours are to decide.
+RECONNECTING = [(f"grpc.{which}_reconnect_backoff_ms", 500) for which in ("initial", "min")]
+RECONNECTING += [("grpc.max_reconnect_backoff_ms", 2000)]
+# What a server, and the client, take if the server does not say: `grpcMaxMessageSize` of its meta endpoint.
+MESSAGE_BYTES = 104_858_000
+
+
+@dataclass(frozen=True, eq=False)
+class Connection:
+    """An open connection, with the settings that its calls keep to. It is closed with its last user, or by `close`."""
+
+    settings: WeaviateSettings
+    message_bytes: int
+    """The largest gRPC message that the server takes."""
+    client: WeaviateClient = field(repr=False)
+    channel: grpc.Channel = field(repr=False)
+    stub: Any = field(repr=False)
+    """The calls of the service, as `weaviate.proto.v1` generates them."""
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    """What every call of the stub has to bear."""
+
+    def close(self) -> None:
+        """Close it; closing again does nothing."""
+        _close(self.client, self.channel)
+
+
+def connected(settings: WeaviateSettings) -> Connection:
+    """A connection whose REST and gRPC addresses answer; a server that is away is waited for.
+
+    Raises StoreError, naming the setting, when one does not answer within `deadline_seconds`, SettingsError when the
+    address or the key cannot be right.
+    """
+    patience = Patience(settings.deadline_seconds, settings.max_retries)
+    while True:
+        try:
+            return _opened(settings)
+        except StoreError as refused:
+            cause = refused.__cause__
+            wait = patience.wait_seconds(cause is not None and may_pass(*failure(cause)))
+            if wait is None:
+                raise StoreError(f"{refused}{patience.given_up('store.weaviate')}") from cause
+            log.warning("%s Trying again in %.1f s", refused, wait)
+            time.sleep(wait)
+
+
+def _opened(settings: WeaviateSettings) -> Connection:
+    key, timeout, addresses = _key(), settings.timeout_seconds, _addresses(settings)
+    client = WeaviateClient(
+        addresses,
+        auth_client_secret=Auth.api_key(key) if key else None,
+        additional_config=AdditionalConfig(
+            timeout=Timeout(init=timeout, query=timeout, insert=timeout),
+            grpc_config=GrpcConfig(channel_options=RECONNECTING),
+        ),
+        skip_init_checks=True,  # they ask PyPI for a newer client
+    )
+    try:
+        client.connect()
+        message_bytes = int(client.get_meta().get("grpcMaxMessageSize", MESSAGE_BYTES))
+    except (WeaviateBaseError, httpx.TransportError, KeyError, TypeError, ValueError) as error:
+        client.close()
+        code, reason = failure(error)
+        if code in UNAUTHENTICATED:
+            raise refused_key(settings) from error
+        raise StoreError(
+            f"store.weaviate.uri {shown(settings.uri)!r} cannot be used: {reason}. Is a Weaviate server there?"
+        ) from error
+    channel = _channel(addresses, message_bytes)
+    headers = (("authorization", f"Bearer {key}"),) if key else ()
+    stub = weaviate_pb2_grpc.WeaviateStub(channel)  # type: ignore[no-untyped-call]
+    connection = Connection(settings, message_bytes, client, channel, stub, headers)
+    weakref.finalize(connection, _close, client, channel)
+    _check_channel(connection, f"{addresses.grpc.host}:{addresses.grpc.port}")
+    return connection
+
+
+def failure(error: BaseException) -> tuple[int | str, str]:
+    """What kind of failure it was, as a status code or a name, and the reason in one line."""
+    chain = list(chained(error))
+    code: int | str = type(error).__name__
+    reason = str(chain[-1]) or type(chain[-1]).__name__
+    if call := next((link for link in chain if isinstance(link, grpc.Call)), None):
+        code, reason = call.code().name, call.details() or ""
+    elif isinstance(error, UnexpectedStatusCodeError):
+        code, reason = error.status_code, str(error)
+    elif any(isinstance(link, httpx.TransportError) for link in chain):
+        code = "UNAVAILABLE"
+    return code, " ".join(reason.split())[:500]
+
+
+def may_pass(code: int | str, reason: str) -> bool:
+    """Whether another attempt may do better than one that failed so."""
+    return code in PASSING and "larger than max" not in reason
+
+
+def chained(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, the one that it was raised from, and so on."""
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def refused_key(settings: WeaviateSettings) -> SettingsError:
+    """The error for a key that is missing or wrong: trying again does not help."""
+    found = "refused the key in" if _key() else "wants a key, and there is none in"
+    return SettingsError(
+        f"Weaviate at {shown(settings.uri)} {found} {KEY.variable}: set it, or the Airflow connection "
+        f"{KEY.connection}, to a key that the server accepts"
+    )
+
+
+def shown(uri: str) -> str:
+    """The address without a password that someone may have put into it."""
+    return re.sub(r"//[^/]*@", "//", uri)
+
+
+def _key() -> str:
+    key = os.environ.get(KEY.variable, "").strip()
+    if re.search(r"[^!-~]", key):  # the client would say so itself, and show the key
+        raise SettingsError(f"{KEY.variable} holds a character that no key has, a space perhaps: set it anew")
+    return key
+
+
+def _addresses(settings: WeaviateSettings) -> ConnectionParams:
+    try:
+        address = urlsplit(settings.uri)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError("wanted http://HOST:PORT, or https://")
+        secure = address.scheme == "https"
+        cloud = address.hostname.endswith(".weaviate.cloud")
+        return ConnectionParams.from_params(
+            http_host=address.hostname,
+            http_port=address.port or (443 if secure else 80),
+            http_secure=secure,
+            grpc_host=settings.grpc_host or ("grpc-" if cloud else "") + address.hostname,
+            grpc_port=settings.grpc_port or (443 if secure else 50051),
+            grpc_secure=secure,
+        )
+    except ValueError as error:
+        raise SettingsError(f"store.weaviate.uri {shown(settings.uri)!r} cannot be used: {error}") from error
+
+
+def _channel(addresses: ConnectionParams, message_bytes: int) -> grpc.Channel:
+    target = f"{addresses.grpc.host}:{addresses.grpc.port}"
+    options = [(f"grpc.max_{way}_message_length", message_bytes) for way in ("send", "receive")]
+    options += RECONNECTING
+    if addresses.grpc.secure:
+        return grpc.secure_channel(target, grpc.ssl_channel_credentials(), options)
+    return grpc.insecure_channel(target, options)
+
+
+def _check_channel(connection: Connection, target: str) -> None:
+    """Raise StoreError when nothing answers gRPC: the client would notice in its first search, after a minute."""
+    settings = connection.settings
+    check = connection.channel.unary_unary("/grpc.health.v1.Health/Check")
+    try:
+        check(b"", timeout=min(settings.timeout_seconds, CONNECT_SECONDS), metadata=connection.headers)
+    except grpc.RpcError as error:
+        connection.close()
+        code, reason = failure(error)
+        raise StoreError(
+            f"store.weaviate.uri {shown(settings.uri)!r} answers, but nothing speaks gRPC at {target} "
+            f"({code}: {reason}): set store.weaviate.grpc_port, and store.weaviate.grpc_host where it is another"
+        ) from error
+
+
+def _close(client: WeaviateClient, channel: grpc.Channel) -> None:
+    client.close()
+    channel.close()

@@ -1,0 +1,177 @@
+"""Weaviate's rows: what goes into one message and comes out of one page.
+
+A batch does not fail as a whole: each object has an outcome of its own. Those that the server refused are sent again,
+then reported.
+"""
+
+import itertools
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.protobuf.struct_pb2 import Struct, Value  # type: ignore[import-untyped]
+from weaviate.classes.query import Filter, MetadataQuery
+from weaviate.proto.v1 import batch_pb2, search_get_pb2
+
+from squadron.dataflow.records import VECTOR_COLUMN
+from squadron.errors import StoreError
+from squadron.stores.weaviate.requests import answered, called, pause, tries
+from squadron.stores.weaviate.schema import COLUMNS, VECTOR, Generation, class_name, stored_name
+
+# The server works on the messages that arrive together: several small ones are written sooner than a large one.
+ROWS_PER_MESSAGE, BYTES_PER_MESSAGE = 128, 8_000_000
+BYTES_BESIDES = 400
+"""What a row takes besides its vector and texts, about: the uuid, the names of its columns."""
+IDS_PER_PAGE = 2_000
+ROWS_PER_FETCH = 500
+IDS_PER_DELETE = 2_000
+"""One call deletes 10,000 rows at most, QUERY_MAXIMUM_RESULTS of the server."""
+
+
+def messages(records: pa.Table, message_bytes: int) -> Iterator[pa.Table]:
+    """The records, cut to what is sent at once to a server that takes messages of this size."""
+    limit = min(BYTES_PER_MESSAGE, message_bytes // 2)
+    texts = [column for column in records.columns if pa.types.is_string(column.type)]
+    lengths = sum(pc.fill_null(pc.binary_length(column), 0).to_numpy().astype(np.int64) for column in texts)
+    sizes = lengths + BYTES_BESIDES + 4 * records[VECTOR_COLUMN].type.list_size
+    start, total = 0, 0
+    for row, size in enumerate(sizes.tolist()):
+        if row > start and (row - start == ROWS_PER_MESSAGE or total + size > limit):
+            yield records.slice(start, row - start)
+            start, total = row, 0
+        total += size
+    yield records.slice(start)
+
+
+def write(generation: Generation, records: pa.Table) -> dict[str, str]:
+    """Write the records, those refused once more; what the server refused every time, with its reason, by id."""
+    connection, objects = generation.connection, _objects(generation, records)
+    for attempt in itertools.count(1):
+        doing = f"write {len(objects)} rows to {generation.name!r}"
+        reply = called(connection, doing, "BatchObjects", batch_pb2.BatchObjectsRequest(objects=objects))
+        if not reply.errors or attempt == tries(connection):
+            return {_id(objects[failed.index].uuid): failed.error for failed in reply.errors}
+        objects = [objects[failed.index] for failed in reply.errors]
+        pause(attempt)
+    raise AssertionError
+
+
+def delete(generation: Generation, ids: pa.Array) -> int:
+    """Delete the rows; how many there were. Raises StoreError when some are still there after all attempts."""
+    connection, deleted = generation.connection, 0
+    these = Filter.by_id().contains_any([_uuid(key) for key in ids.to_pylist()])
+    call = partial(generation.rows.data.delete_many, where=these, verbose=True)
+    for attempt in itertools.count(1):
+        reply = answered(connection, f"delete {len(ids)} rows of {generation.name!r}", call)
+        outcomes: list[Any] = reply.objects or []
+        deleted += reply.successful
+        if reply.matches <= reply.successful:
+            return deleted
+        if attempt == tries(connection):
+            reasons = {str(one.error) for one in outcomes if not one.successful}
+            left = reply.matches - reply.successful
+            raise StoreError(f"{left} rows were not deleted from {generation.name!r}: {'; '.join(sorted(reasons))}")
+        pause(attempt)
+    raise AssertionError
+
+
+def ids_between(generation: Generation, borders: tuple[int, int]) -> list[pa.Array]:
+    """The ids from the first border on and below the second, by pages. Weaviate lists objects by uuid, ascending."""
+    pages, (start, end) = [], borders
+    after = start - 1
+    while True:
+        request = search_get_pb2.SearchRequest(
+            uses_123_api=True,
+            uses_125_api=True,
+            uses_127_api=True,
+            collection=class_name(generation.name),
+            limit=IDS_PER_PAGE,
+            after=str(UUID(int=after)) if after > 0 else "",
+            properties=search_get_pb2.PropertiesRequest(),
+            metadata=search_get_pb2.MetadataRequest(uuid=True),
+        )
+        page = called(generation.connection, f"list {generation.name!r}", "Search", request).results
+        ids = [int.from_bytes(found.metadata.id_as_bytes) for found in page]
+        pages.append(pa.array([f"{key:032x}" for key in ids if key < end], pa.string()))
+        if len(ids) < IDS_PER_PAGE or ids[-1] >= end:
+            return pages
+        after = ids[-1]
+
+
+def fetched(generation: Generation, ids: pa.Array) -> list[dict[str, Any]]:
+    """The rows with these ids that are there."""
+    names = [*COLUMNS, *generation.metadata_columns]
+    call = partial(
+        generation.rows.query.fetch_objects,
+        filters=Filter.by_id().contains_any([_uuid(key) for key in ids.to_pylist()]),
+        limit=len(ids),
+        include_vector=True,
+        return_properties=[stored_name(name) for name in names],
+    )
+    found: list[Any] = answered(generation.connection, f"read rows of {generation.name!r}", call).objects
+    return [
+        {"id": row.uuid.hex, VECTOR_COLUMN: row.vector[VECTOR]}
+        | {name: row.properties.get(stored_name(name)) for name in names}
+        for row in found
+    ]
+
+
+def nearest(
+    generation: Generation, top_k: int, metric: str, equal: dict[str, str], query: tuple[int, np.ndarray]
+) -> list[dict[str, Any]]:
+    """The rows nearest to a query, given by its position and vector, as rows of MATCH_SCHEMA."""
+    filters = [Filter.by_property(stored_name(name)).equal(value) for name, value in equal.items()]
+    call = partial(
+        generation.rows.query.near_vector,
+        query[1].tolist(),
+        target_vector=VECTOR,
+        limit=top_k,
+        filters=Filter.all_of(filters) if filters else None,
+        return_properties=["document_id", "title", "text"],
+        return_metadata=MetadataQuery(distance=True),
+    )
+    found: list[Any] = answered(generation.connection, f"search {generation.name!r}", call).objects
+    # Distances: 1 - cosine, minus the inner product, the squared Euclidean distance.
+    scores = [(1 if metric == "cosine" else 0) - row.metadata.distance for row in found]
+    return [
+        {"query": query[0], "rank": rank, "id": row.uuid.hex, "score": score, **row.properties}
+        for rank, (row, score) in enumerate(zip(found, scores, strict=True), start=1)
+    ]
+
+
+def _objects(generation: Generation, records: pa.Table) -> list[batch_pb2.BatchObject]:
+    known = (*COLUMNS, *generation.metadata_columns)
+    names = [name for name in records.column_names if name in known]
+    properties = [stored_name(name) for name in names]
+    columns = [_values(records[name]) for name in names]
+    vectors = records[VECTOR_COLUMN].combine_chunks().flatten().to_numpy().astype("<f4", copy=False).tobytes()
+    size = len(vectors) // records.num_rows
+    objects = []
+    for row, (key, *values) in enumerate(zip(records["id"].to_pylist(), *columns, strict=True)):
+        fields = {name: value for name, value in zip(properties, values, strict=True) if value is not None}
+        stored = batch_pb2.BatchObject.Properties(non_ref_properties=Struct(fields=fields))
+        vector = vectors[row * size : (row + 1) * size]
+        objects.append(
+            batch_pb2.BatchObject(
+                collection=class_name(generation.name), uuid=_uuid(key), vector_bytes=vector, properties=stored
+            )
+        )
+    return objects
+
+
+def _values(column: pa.ChunkedArray) -> list[Value | None]:
+    if pa.types.is_string(column.type):
+        return [None if value is None else Value(string_value=value) for value in column.to_pylist()]
+    return [None if value is None else Value(number_value=value) for value in column.to_pylist()]
+
+
+def _uuid(key: str) -> str:
+    return f"{key[:8]}-{key[8:12]}-{key[12:16]}-{key[16:20]}-{key[20:]}"
+
+
+def _id(uuid: str) -> str:
+    return uuid.replace("-", "")
