@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import platformdirs
-
 VARIABLE = "SQUADRON_HOME"
 PACKAGE_DATA = Path(__file__).resolve().parents[1] / "package_data"
 """What comes with the package: `models.toml`, `sample.json`."""
@@ -22,6 +20,8 @@ def home() -> Path:
     for folder, reason in ((checkout(), True), (here, _is_a_home(here))):
         if folder and reason:
             return folder
+    import platformdirs  # nobody else needs it
+
     return Path(platformdirs.user_data_dir("squadron", appauthor=False))
 
 
