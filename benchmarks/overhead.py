@@ -32,14 +32,13 @@ import sys
 from pathlib import Path
 import pyarrow as pa, pyarrow.parquet as pq
 from squadron.staging import shards as staging
-from squadron.runs import plan as planning
-from squadron.runs import steps
-from squadron.generations.catalog import shared_graph
+from squadron.runs.plan import plan_run
+from squadron.dataflow.driver import shared_graph
 from squadron.settings.layers import Layer, resolve
 
 values = dict(pair.split("=", 1) for pair in sys.argv[2:])
 settings = resolve([Layer("benchmark", values, Path.cwd())]).settings
-plan = planning.plan(settings, "texts")
+plan = plan_run(settings, "texts")
 graph = shared_graph(settings)
 passages = pa.concat_tables(staging.read_table(shard.path) for shard in plan.shards)
 passages = passages.append_column("embedded", pa.array(graph.value("embedding_texts", passages=passages)))

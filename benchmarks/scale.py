@@ -34,9 +34,11 @@ import json, resource, sys, time
 from pathlib import Path
 import numpy as np
 import pyarrow as pa
-from squadron.runs import plan as planning
-from squadron.runs import steps
-from squadron.generations.catalog import create_generation, describe, fingerprint, shared_graph, vector_space
+from squadron.runs.plan import plan_run
+from squadron.dataflow.vector_space import generation_name
+from squadron.dataflow.driver import shared_graph
+from squadron.dataflow.vector_space import vector_space
+from squadron.generations.catalog import create_generation, describe
 from squadron.settings.registry import load
 from squadron.settings.layers import Layer, resolve
 
@@ -56,7 +58,7 @@ def unit_vectors(count):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 """
 _FILL = """
-generation = f"{settings.collection}_{fingerprint(vector_space(settings))[:8]}"
+generation = generation_name(settings.collection, vector_space(settings))
 create_generation(graph, settings, generation, vector_space(settings), None, "filled")
 collection = graph.value("collection", generation=generation)
 
@@ -97,7 +99,7 @@ rows = graph.value("row_count", collection=collection)
 describe(graph, generation, rows=rows, documents=rows)
 """
 _PLAN = """
-plan = timed("plan", lambda: planning.plan(settings, "unchanged"))
+plan = timed("plan", lambda: plan_run(settings, "unchanged"))
 assert plan.to_embed == plan.deleted == 0, plan
 assert plan.documents == plan.unchanged == DOCUMENTS, plan
 """

@@ -60,10 +60,10 @@ def vector_bakeoff() -> None:
     @task(task_id="pairs")
     def pairs_to_build() -> list[dict[str, str]]:
         """Each service that was asked for with each store."""
-        from squadron.runs import bakeoff as comparing
+        from squadron.runs import bakeoff
 
         params = known_params()
-        return [vars(pair) for pair in comparing.pairs(params["embeddings"], params["stores"])]
+        return [vars(pair) for pair in bakeoff.pairs(params["embeddings"], params["stores"])]
 
     # One at a time, and in the pool of the services whose models are on the workers: all pairs use their processors.
     @task(
@@ -74,15 +74,15 @@ def vector_bakeoff() -> None:
     )
     def build(pair: dict[str, str]) -> dict[str, Any]:
         """A whole run; the row of the table, whether it succeeds or not, is the XCom `row`."""
-        from squadron.runs import bakeoff as comparing
+        from squadron.runs import bakeoff
 
         context: Any = get_current_context()
-        wanted = comparing.Pair(**pair)
+        wanted = bakeoff.Pair(**pair)
         context["pair_name"] = wanted.name
         try:
             row = _built(wanted, context)
         except Exception as error:
-            context["ti"].xcom_push(key="row", value=comparing.failed(wanted, error))
+            context["ti"].xcom_push(key="row", value=bakeoff.failed(wanted, error))
             raise
         context["ti"].xcom_push(key="row", value=row)
         return row
@@ -90,15 +90,15 @@ def vector_bakeoff() -> None:
     @task(trigger_rule="all_done", multiple_outputs=False)
     def table(pairs: list[dict[str, str]]) -> dict[str, Any]:
         """All pairs in one table, as Markdown and as rows."""
-        from squadron.runs import bakeoff as comparing
+        from squadron.runs import bakeoff
 
         context: Any = get_current_context()
         rows = [
             context["ti"].xcom_pull(task_ids="build", key="row", map_indexes=number)
-            or comparing.failed(comparing.Pair(**pair), SquadronError("the task ended without a word: see its log"))
+            or bakeoff.failed(bakeoff.Pair(**pair), SquadronError("the task ended without a word: see its log"))
             for number, pair in enumerate(pairs)
         ]
-        made = comparing.table(rows)
+        made = bakeoff.table(rows)
         log.info("\n%s", made)
         if all(row["error"] for row in rows):
             raise SquadronError(f"no pair could be built:\n{made}")
@@ -109,9 +109,8 @@ def vector_bakeoff() -> None:
 
 
 def _built(pair: Any, context: Any) -> dict[str, Any]:
-    from squadron.generations.catalog import shared_graph
-    from squadron.runs import bakeoff as comparing
-    from squadron.runs import whole_run as runs
+    from squadron.dataflow.driver import shared_graph
+    from squadron.runs import bakeoff, whole_run
 
     params = context["params"]
     given = {
@@ -121,10 +120,10 @@ def _built(pair: Any, context: Any) -> dict[str, Any]:
         "source.limit": params["limit"],
     }
     configured = resolved_settings(DEFAULT_COLLECTION, given).settings
-    bakeoff = f"{context['run_id']} {context['ti'].try_number}"
-    settings = prepared(comparing.settings_of_pair(configured, pair, bakeoff))
-    report = runs.ingest(settings)
-    return comparing.measured(pair, report, shared_graph(settings).kept("dimension"))
+    variant = f"{context['run_id']} {context['ti'].try_number}"
+    settings = prepared(bakeoff.settings_of_pair(configured, pair, variant))
+    report = whole_run.ingest(settings)
+    return bakeoff.measured(pair, report, shared_graph(settings).kept("dimension"))
 
 
 vector_bakeoff_dag = vector_bakeoff()

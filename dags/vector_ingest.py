@@ -65,12 +65,12 @@ class Approval(ApprovalOperator):
         try:
             return super().execute_complete(context, event)
         except HITLRejectException as rejection:
-            from squadron.runs import results as outcomes
-            from squadron.runs import steps
+            from squadron.runs.promote import withdraw
+            from squadron.runs.results import Plan
 
             pull = context["ti"].xcom_pull
-            settings, plan = pull(task_ids="resolve"), outcomes.Plan(**pull(task_ids="plan", key="plan"))
-            raise HITLRejectException(f"{rejection}: {steps.withdraw(prepared(settings), plan)}") from None
+            settings, plan = pull(task_ids="resolve"), Plan(**pull(task_ids="plan", key="plan"))
+            raise HITLRejectException(f"{rejection}: {withdraw(prepared(settings), plan)}") from None
 
 
 resumable_task = partial(task_decorator_factory, decorated_operator_class=ResumableTask)
@@ -127,10 +127,10 @@ def _tasks(collection: str, pool: str) -> None:
     @task
     def plan(settings: str) -> list[dict[str, Any]]:
         """Compare the corpus with the store; the shards of work. The plan itself is the XCom `plan`."""
-        from squadron.runs import plan as planning
+        from squadron.runs.plan import plan_run
 
         context = get_current_context()
-        made = planning.plan(prepared(settings), context["run_id"])
+        made = plan_run(prepared(settings), context["run_id"])
         refuse_many_shards(made)
         context["ti"].xcom_push(key="plan", value=asdict(replace(made, shards=[])))
         send(made.collection, "plan", vars(made))
@@ -140,14 +140,14 @@ def _tasks(collection: str, pool: str) -> None:
     @resumable_task(map_index_template="{{ shard_name }}", multiple_outputs=False, pool=pool)
     def ingest(settings: str, plan: dict[str, Any], shard: dict[str, Any]) -> dict[str, Any]:
         """Embed the passages of one shard and write them."""
-        from squadron.runs import ingest_shard as ingesting
-        from squadron.runs import results as outcomes
+        from squadron.runs.ingest_shard import ingest_shard
+        from squadron.runs.results import Plan
         from squadron.staging import shards as staging
 
         context: Any = get_current_context()
         context["shard_name"] = f"shard {shard['number'] + 1}: {shard['passages']:,} passages"
-        made, piece, known = outcomes.Plan(**plan), staging.Shard(**shard), prepared(settings)
-        done = ingesting.ingest_shard(known, made, piece, _budget_alert, _batched(known, made, piece))
+        made, piece, known = Plan(**plan), staging.Shard(**shard), prepared(settings)
+        done = ingest_shard(known, made, piece, _budget_alert, _batched(known, made, piece))
         send(made.collection, "ingest", vars(done))
         send_shards_left(made.collection)
         return asdict(done)
@@ -155,12 +155,12 @@ def _tasks(collection: str, pool: str) -> None:
     @lineage_task(trigger_rule="none_failed", multiple_outputs=False)
     def finish(settings: str, plan: dict[str, Any], ingested: list[dict[str, Any]] | None) -> dict[str, Any]:
         """Delete what left the corpus, build the index, count the rows."""
-        from squadron.runs import results as outcomes
-        from squadron.runs import steps
+        from squadron.runs.finish import finish
+        from squadron.runs.results import Plan
 
         refused = sum(shard["quarantined"] for shard in (ingested or [])[:])
-        known, made = prepared(settings), outcomes.Plan(**plan)
-        done = steps.finish(known, made, refused)
+        known, made = prepared(settings), Plan(**plan)
+        done = finish(known, made, refused)
         record_build(known, made, done)
         send(made.collection, "finish", vars(done))
         send_queue_depth(made.collection, 0)
@@ -169,10 +169,10 @@ def _tasks(collection: str, pool: str) -> None:
     @task(multiple_outputs=False)
     def evaluate(settings: str, plan: dict[str, Any]) -> dict[str, Any]:
         """Ask the generation the corpus's own questions."""
-        from squadron.runs import results as outcomes
-        from squadron.runs import steps
+        from squadron.runs.evaluate import evaluate
+        from squadron.runs.results import Plan
 
-        found = steps.evaluate(prepared(settings), outcomes.Plan(**plan))
+        found = evaluate(prepared(settings), Plan(**plan))
         send(plan["collection"], "evaluate", vars(found))
         return asdict(found)
 
@@ -187,14 +187,14 @@ def _tasks(collection: str, pool: str) -> None:
         evaluation: dict[str, Any],
     ) -> dict[str, Any]:
         """Make the generation live if it is good enough; the report of the run."""
-        from squadron.runs import report, steps
-        from squadron.runs import results as outcomes
+        from squadron.runs import report
+        from squadron.runs.results import Evaluation, Finished, Ingested, Plan
 
-        made, measured = outcomes.Plan(**plan), outcomes.Evaluation(**evaluation)
+        made, measured = Plan(**plan), Evaluation(**evaluation)
         known = prepared(settings)
-        promotion = steps.promote(known, made, measured)
-        shards = sum((outcomes.Ingested(**shard) for shard in (ingested or [])[:]), outcomes.Ingested())
-        done = report.run_report(made, shards, outcomes.Finished(**finished), measured, promotion)
+        promotion = promote(known, made, measured)
+        shards = sum((Ingested(**shard) for shard in (ingested or [])[:]), Ingested())
+        done = report.run_report(made, shards, Finished(**finished), measured, promotion)
         _tell_of_changes(done, get_current_context(), AssetAlias(f"vector_index_{collection}"))
         record_promotion(known, done)
         send(made.collection, "promote", vars(promotion))
@@ -251,10 +251,12 @@ def _batched(settings: Settings, plan: Any, shard: Any) -> Any:
     if not openai_batch.is_wanted(settings):
         return None
     from openai_batch_wait import BatchesEnded  # of plugins/
+    from squadron.dataflow.driver import shared_graph
     from squadron.embeddings.openai_batch.work import advanced
-    from squadron.generations.catalog import planned_generation, shared_graph
+    from squadron.generations.catalog import planned_generation
 
-    planned_generation(shared_graph(settings), plan)  # before anything is submitted: is this plan out of date?
+    # Before anything is submitted: is this plan out of date?
+    planned_generation(shared_graph(settings), plan.generation, plan.run_id)
     state = get_current_context()["task_state_store"]
     batches = dict(state.get("batches", {}))
     try:

@@ -53,13 +53,13 @@ def vector_verify() -> None:
     @task(map_index_template="{{ collection_name }}", multiple_outputs=False)
     def verify(collection: str) -> dict[str, Any]:
         """Compare, and repair if asked to."""
-        from squadron.runs import verify as verifying
+        from squadron.runs.verify import verify
 
         context: Any = get_current_context()
         context["collection_name"] = collection
         params = context["params"]
         settings = prepared(resolved_settings(DEFAULT_COLLECTION, {"collection": collection}).settings)
-        report = verifying.verify(settings, params["repair"], params["vectors"])
+        report = verify(settings, params["repair"], params["vectors"])
         log.info("%s", json.dumps(report, indent=2))
         if report["counts"]["left"] or not (report["sound"] or report["repaired"]):
             counts = {

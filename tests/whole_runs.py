@@ -7,11 +7,14 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from squadron.generations.catalog import Promotion, read_catalog, shared_graph
-from squadron.runs import ingest_shard as ingesting
-from squadron.runs import plan as planning
-from squadron.runs import results as outcomes
-from squadron.runs import steps
+from squadron.dataflow.driver import shared_graph
+from squadron.generations.catalog import Promotion, read_catalog
+from squadron.runs.evaluate import evaluate
+from squadron.runs.finish import finish
+from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
+from squadron.runs.promote import promote
+from squadron.runs.results import Evaluation, Finished, Ingested, Plan
 from squadron.settings.schema import Settings
 
 
@@ -19,21 +22,21 @@ from squadron.settings.schema import Settings
 class Run:
     """What the steps of a run returned."""
 
-    plan: outcomes.Plan
-    ingested: outcomes.Ingested
-    finished: outcomes.Finished
-    evaluation: outcomes.Evaluation
+    plan: Plan
+    ingested: Ingested
+    finished: Finished
+    evaluation: Evaluation
     promotion: Promotion
 
 
 def run(settings: Settings, run_id: str = "run") -> Run:
     """All steps, with what one hands to the next made plain in between, as Airflow does."""
-    plan = outcomes.Plan.of(json.loads(json.dumps(asdict(planning.plan(settings, run_id)))))
-    ingested = sum((ingesting.ingest_shard(settings, plan, shard) for shard in plan.shards), outcomes.Ingested())
+    plan = Plan.of(json.loads(json.dumps(asdict(plan_run(settings, run_id)))))
+    ingested = sum((ingest_shard(settings, plan, shard) for shard in plan.shards), Ingested())
     plan = replace(plan, shards=[])
-    finished = steps.finish(settings, plan, ingested.quarantined)
-    evaluation = steps.evaluate(settings, plan)
-    return Run(plan, ingested, finished, evaluation, steps.promote(settings, plan, evaluation))
+    finished = finish(settings, plan, ingested.quarantined)
+    evaluation = evaluate(settings, plan)
+    return Run(plan, ingested, finished, evaluation, promote(settings, plan, evaluation))
 
 
 def numbered(*numbers: int, **changes: Any) -> list[dict[str, Any]]:

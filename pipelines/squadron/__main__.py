@@ -36,11 +36,11 @@ def ingest(assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Plan, embed, write, index, evaluate and promote, in this process."""
     with _refusals():
         resolved = _resolved(assignments)
-        from squadron.runs import whole_run as runs
+        from squadron.runs import whole_run
         from squadron.terminal import tables as terminal
 
         with terminal.shown_progress():
-            report = runs.ingest(resolved.settings)
+            report = whole_run.ingest(resolved.settings)
         _print(report, as_json, terminal.show_report)
 
 
@@ -50,12 +50,12 @@ def plan(assignments: Assignments = None, as_json: AsJson = False) -> None:
     with _refusals():
         resolved = _resolved(assignments)
         from squadron.embeddings.openai_batch import waiting as openai_batch
-        from squadron.runs import plan as planning
         from squadron.runs import report
+        from squadron.runs.plan import plan_run
         from squadron.terminal import tables as terminal
 
         with terminal.shown_progress():
-            planned = planning.plan(resolved.settings, "dry-run", dry_run=True)
+            planned = plan_run(resolved.settings, "dry-run", dry_run=True)
         found = report.plan_report(planned) | {"in_batches": openai_batch.is_wanted(resolved.settings)}
         _print(found, as_json, terminal.show_plan)
 
@@ -104,11 +104,11 @@ def verify(
     """Compare the live generation with the corpus, row by row. Fails when they differ and could not be repaired."""
     with _refusals():
         resolved = _resolved(assignments)
-        from squadron.runs import verify as verifying
+        from squadron.runs.verify import verify
         from squadron.terminal import tables as terminal
 
         with terminal.shown_progress():
-            report = verifying.verify(resolved.settings, repair, vectors)
+            report = verify(resolved.settings, repair, vectors)
         _print(report, as_json, terminal.show_verification)
     if report["counts"]["left"] or not (report["sound"] or repair):
         raise typer.Exit(1)
@@ -119,10 +119,10 @@ def explain(document_id: str, assignments: Assignments = None, as_json: AsJson =
     """Say why a document is in the index, out of it, stale, or in quarantine."""
     with _refusals():
         resolved = _resolved(assignments)
-        from squadron.runs import explain as explaining
+        from squadron.runs.explain import explain
         from squadron.terminal import tables as terminal
 
-        _print(explaining.explain(resolved.settings, document_id), as_json, terminal.show_explanation)
+        _print(explain(resolved.settings, document_id), as_json, terminal.show_explanation)
 
 
 @app.command()
@@ -191,7 +191,7 @@ def cache(
     """Say how much the embedding cache holds; remove what is old."""
     with _refusals():
         resolved = _resolved(assignments)
-        from squadron.cache import vectors as caches
+        from squadron.cache import files as caches
         from squadron.errors import SettingsError
         from squadron.terminal import tables as terminal
 

@@ -47,12 +47,13 @@ def collections(user: GetUserDep) -> dict[str, Any]:
 def generations(collection: str, user: GetUserDep) -> dict[str, Any]:
     """The collection's generations in its store, newest first, and whether the user may move what is live."""
     known = readable(collection, user)
+    from squadron.dataflow.vector_space import fingerprint
     from squadron.generations import catalog
 
     settings = settings_of(known)
     rows = [{name: row.get(name) for name in SHOWN} for row in catalog.generations(settings)]
     for row in rows:
-        row["fingerprint"] = catalog.fingerprint(row["vector_space"]) if row["vector_space"] else None
+        row["fingerprint"] = fingerprint(row["vector_space"]) if row["vector_space"] else None
     return {
         "collection": collection,
         "dag_id": known.dag_id,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from squadron.airflow_support import lineage
-from squadron.runs import results as outcomes
+from squadron.runs.results import Finished, Plan
 from squadron.settings.home import PACKAGE_DATA
 from squadron.settings.registry import STORES
 from squadron.settings.schema import Settings
@@ -26,9 +26,9 @@ NAMES = {
 }
 
 
-def planned(documents: int) -> outcomes.Plan:
-    known: dict[str, Any] = dict.fromkeys(outcomes.Plan.__dataclass_fields__)
-    return outcomes.Plan(**known | {"run_id": "run", "generation": "books_ab12cd34", "documents": documents})
+def planned(documents: int) -> Plan:
+    known: dict[str, Any] = dict.fromkeys(Plan.__dataclass_fields__)
+    return Plan(**known | {"run_id": "run", "generation": "books_ab12cd34", "documents": documents})
 
 
 @pytest.mark.parametrize("store", sorted(STORES))
@@ -112,7 +112,7 @@ def test_each_column_comes_from_columns_that_the_corpus_has(
         **{"store.name": store, "source.name": "files", "source.path": str(tmp_path / "a.csv")}, **changes
     )
 
-    corpus, generation = lineage.built(settings, planned(documents=5), outcomes.Finished(9, 0, "none", 0.1))
+    corpus, generation = lineage.built(settings, planned(documents=5), Finished(9, 0, "none", 0.1))
 
     fields = generation.facets["columnLineage"].fields
     read = {field.name for field in corpus.facets["schema"].fields}

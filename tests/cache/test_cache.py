@@ -14,12 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from squadron.__main__ import app
-from squadron.cache.vectors import EmbeddingCache, cache_size, evict
+from squadron.cache.files import cache_size, evict
+from squadron.cache.vectors import EmbeddingCache
 from squadron.errors import StoreError
-from squadron.runs import ingest_shard as ingesting
-from squadron.runs import plan as planning
-from squadron.runs import steps
-from squadron.runs import whole_run as runs
+from squadron.runs import whole_run
+from squadron.runs.finish import finish
+from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
 
 SPACE = {"service": "test", "model": "one"}
 TEXTS = [f"text {number}" for number in range(50)]
@@ -164,7 +165,7 @@ def test_what_killed_writers_left_is_swept_by_the_next_run_and_a_file_that_is_be
     settings_with, tmp_path: Path
 ) -> None:
     settings = settings_with(**{"cache.path": "cache"})
-    runs.ingest(settings)
+    whole_run.ingest(settings)
     kept = next((tmp_path / "cache").rglob("*.parquet"))
     left, current = kept.with_name("left.parquet.part"), kept.with_name("current.parquet.part")
     for part in (left, current):
@@ -172,7 +173,7 @@ def test_what_killed_writers_left_is_swept_by_the_next_run_and_a_file_that_is_be
     for old in (left, kept):
         os.utime(old, (0, time.time() - 8 * 86_400))
 
-    again = runs.ingest(settings)
+    again = whole_run.ingest(settings)
 
     assert (left.exists(), current.exists(), kept.exists()) == (False, True, True)
     assert again["counts"]["embedded"] == 0
@@ -212,9 +213,9 @@ def test_a_place_that_cannot_be_written_is_named_with_its_setting(tmp_path: Path
 
 
 def test_moving_to_another_store_embeds_nothing(settings_with, tmp_path: Path) -> None:
-    first = runs.ingest(settings_with(**{"cache.path": "cache"}))
+    first = whole_run.ingest(settings_with(**{"cache.path": "cache"}))
 
-    moved = runs.ingest(settings_with(**{"cache.path": "cache", "store.lancedb.uri": "another"}))
+    moved = whole_run.ingest(settings_with(**{"cache.path": "cache", "store.lancedb.uri": "another"}))
 
     assert first["counts"]["embedded"] == moved["counts"]["cached"] == moved["counts"]["written"] == 107
     assert (first["counts"]["cached"], moved["counts"]["embedded"]) == (0, 0)
@@ -226,28 +227,28 @@ def test_other_metadata_embeds_nothing_and_rewrites_the_rows(settings_with, tmp_
     source = {"source.name": "files", "source.path": str(file), "source.columns.document_id": "id"}
     source |= {"source.columns.metadata": ["language"], "cache.path": "cache"}
     file.write_text("id,context,language\n1,Tea is a drink.,en\n2,Der Tee ist warm.,en\n")
-    runs.ingest(settings_with(**source))
+    whole_run.ingest(settings_with(**source))
     file.write_text("id,context,language\n1,Tea is a drink.,en\n2,Der Tee ist warm.,de\n")
 
-    counts = runs.ingest(settings_with(**source))["counts"]
+    counts = whole_run.ingest(settings_with(**source))["counts"]
 
     assert (counts["embedded"], counts["cached"], counts["written"], counts["deleted"]) == (0, 1, 1, 1)
 
 
 def test_a_write_that_failed_is_tried_again_without_embedding(settings_with, tmp_path: Path) -> None:
     settings = settings_with(**{"cache.path": "cache"})
-    plan = planning.plan(settings, "run")
+    plan = plan_run(settings, "run")
     table = tmp_path / "lancedb" / f"{plan.generation}.lance"
     data = table / "data"
     data.write_text("a file where the rows are to go")
     with pytest.raises(StoreError):
-        ingesting.ingest_shard(settings, plan, plan.shards[0])
+        ingest_shard(settings, plan, plan.shards[0])
     data.unlink()
 
-    again = ingesting.ingest_shard(settings, plan, plan.shards[0])
+    again = ingest_shard(settings, plan, plan.shards[0])
 
     assert (again.embedded, again.cached, again.written) == (0, 107, 107)
-    assert steps.finish(settings, plan).rows == 107
+    assert finish(settings, plan).rows == 107
 
 
 def test_a_damaged_vector_is_looked_for_in_the_other_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from squadron.__main__ import app
 from squadron.corpus import quarantine
 from squadron.errors import GuardError, SourceError
-from squadron.runs import plan as planning
 from squadron.runs.explain import explain
+from squadron.runs.plan import plan_run
 from squadron.runs.report import plan_report
 from squadron.runs.verify import verify
 from squadron.runs.whole_run import ingest
@@ -187,7 +187,7 @@ def test_more_than_the_guard_allows_fails_before_anything_is_embedded_and_names_
     settings = indexed([*lines_of(*range(37)), b"{", b"{", b"{", b"{"])
 
     with pytest.raises(GuardError) as refused:
-        planning.plan(settings, "run")
+        plan_run(settings, "run")
 
     assert str(refused.value).startswith("4 rows cannot be read, or have no text, beside 37 that can and do (9.8%): ")
     assert [f"line {line}: not JSON" in str(refused.value) for line in (38, 39, 40, 41)] == [True, True, True, False]
@@ -214,11 +214,11 @@ def test_a_new_generation_is_refused_while_it_would_lack_what_cannot_be_read(ind
     broken = [*lines_of(*range(39)), b"{"]
 
     with pytest.raises(GuardError, match=r"a new generation would lack 1 documents of the live one.*line 40: not JSON"):
-        planning.plan(indexed(broken, **other), "run")
+        plan_run(indexed(broken, **other), "run")
     with pytest.raises(GuardError, match=r"would lack 1 documents of the live one"):
-        planning.plan(indexed([*lines_of(*range(39)), *lines_of(39, context="")], **other), "run")
-    never_there = planning.plan(indexed([*lines_of(*range(40)), b"{"], **other), "run")
-    gone = planning.plan(indexed(lines_of(*range(39)), **other), "run")
+        plan_run(indexed([*lines_of(*range(39)), *lines_of(39, context="")], **other), "run")
+    never_there = plan_run(indexed([*lines_of(*range(40)), b"{"], **other), "run")
+    gone = plan_run(indexed(lines_of(*range(39)), **other), "run")
 
     assert (never_there.documents, never_there.quarantined) == (40, 1)
     assert gone.documents == 39
@@ -248,7 +248,7 @@ def test_the_log_the_report_and_the_listing_say_it(indexed: Changed, caplog: pyt
 
 
 def test_a_dry_run_says_what_it_would_hold_back(indexed: Changed) -> None:
-    planned = planning.plan(indexed([*lines_of(*range(38)), b"{"]), "dry", dry_run=True)
+    planned = plan_run(indexed([*lines_of(*range(38)), b"{"]), "dry", dry_run=True)
 
     assert plan_report(planned)["held_back"] == asdict(planned)["held_back"] == 2
     assert plan_report(planned)["counts"]["quarantined"] == 1

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from squadron.__main__ import app
 from squadron.corpus import quarantine
 from squadron.errors import GuardError
-from squadron.runs import plan as planning
+from squadron.runs.plan import plan_run
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
 from squadron.staging import shards as staging
@@ -88,7 +88,7 @@ def test_a_corpus_that_is_refused_for_its_rows_lists_them(corpus: Changed) -> No
 def test_a_dry_run_lists_nothing(corpus: Changed) -> None:
     settings = corpus(1)
 
-    planning.plan(settings, "dry", dry_run=True)
+    plan_run(settings, "dry", dry_run=True)
 
     assert quarantine.listed(settings) == []
 
@@ -208,6 +208,6 @@ def test_a_plan_that_is_made_again_forgets_what_its_shards_found(settings_with: 
     found(settings, "run", 3, 1)
     found(settings, "another run", 0, 2)
 
-    planning.plan(settings, "run")
+    plan_run(settings, "run")
 
     assert documents(settings) == {"doc-2"}

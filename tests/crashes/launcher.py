@@ -29,12 +29,12 @@ from select import select
 from typing import Any
 
 import squadron
+from squadron.dataflow.driver import shared_graph
 from squadron.embeddings.tokenization import cl100k
 from squadron.errors import SquadronError
 from squadron.generations import search as searching
-from squadron.generations.catalog import read_catalog, rollback, shared_graph
-from squadron.runs import steps  # noqa: F401 - imported before any fork
-from squadron.runs import whole_run as runs
+from squadron.generations.catalog import read_catalog, rollback
+from squadron.runs import whole_run
 from squadron.settings.layers import Layer, resolve
 from squadron.settings.registry import REGISTRIES, load
 from squadron.settings.schema import Settings
@@ -44,7 +44,7 @@ PACKAGE = str(Path(squadron.__file__).parent)
 # Where state is changed, and decided on; what is called thousands of times and changes nothing is not among them.
 WATCHED = tuple(
     f"{PACKAGE}/{name}"
-    for name in ("steps", "ingesting", "runs", "catalog", "staging", "cache", "gate", "planning", "corpus", "stores/")
+    for name in ("runs/", "generations/", "staging/", "cache/", "dataflow/cached_", "corpus/", "stores/")
 )
 # Called thousands of times, and changing nothing.
 PURE = {
@@ -214,7 +214,7 @@ def _strings(values: list[str]) -> Any:
 
 
 ACTIONS: dict[str, Callable[[Settings], Any]] = {
-    "ingest": runs.ingest,
+    "ingest": whole_run.ingest,
     "rollback": lambda settings: vars(rollback(settings)),
     "read": _read,
 }

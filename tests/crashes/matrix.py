@@ -16,7 +16,10 @@ BATCH = 4
 BEFORE = numbered(*range(24), kind="old")
 # Of 24 documents four are gone and four changed; four are new.
 AFTER = [*numbered(*range(4, 8), kind="old", title="Changed"), *numbered(*range(8, 28), kind="old")]
-STEPS = {"planning.plan", "ingesting.ingest_shard", "steps.finish", "steps.evaluate", "steps.promote"}
+STEPS = {
+    *("runs/plan.plan_run", "runs/ingest_shard.ingest_shard", "runs/finish.finish"),
+    *("runs/evaluate.evaluate", "runs/promote.promote"),
+}
 TURNS = ("rows_written", "rows_deleted", "index_built", "described", "promoted", "dropped")
 
 
@@ -213,7 +216,7 @@ class Bench:
 def _is_turn(label: str) -> bool:
     """Whether the call is a step, or changes what a store holds."""
     name = label.partition(" ")[2]
-    return name in STEPS or ("_store." in name and name.rpartition(".")[2] in TURNS)
+    return name in STEPS or ("/store." in name and name.rpartition(".")[2] in TURNS)
 
 
 def _by_document(rows: dict[str, dict[str, Any]]) -> dict[str, set[str]]:

@@ -11,9 +11,9 @@ from squadron.dataflow import passages as node
 from squadron.dataflow.cuts import cuts
 from squadron.dataflow.documents import documents, identified_rows
 from squadron.dataflow.passages import embedding_texts, passage_tokens, passages
+from squadron.dataflow.vector_space import fingerprint, vector_space
 from squadron.embeddings import hashing_embeddings, sentence_transformers_embeddings
 from squadron.errors import SettingsError, SourceError
-from squadron.generations.catalog import fingerprint, vector_space
 from squadron.settings.embedding_sections import SentenceTransformersSettings
 from squadron.settings.schema import ColumnSettings
 from squadron.sources.rows import row_schema

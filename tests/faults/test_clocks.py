@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from squadron.cache.vectors import cache_size, evict
-from squadron.generations.catalog import describe, generations, read_catalog, rollback, shared_graph
+from squadron.cache.files import cache_size, evict
+from squadron.dataflow.driver import shared_graph
+from squadron.generations.catalog import describe, generations, read_catalog, rollback
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
 from squadron.staging import abandoned as leftovers

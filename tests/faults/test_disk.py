@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from squadron.cache.vectors import evict
+from squadron.cache.files import evict
 from squadron.errors import StoreError
-from squadron.runs import plan as planning
+from squadron.runs.plan import plan_run
 from squadron.runs.whole_run import ingest
 from tests.faults.corpora import AFTER, BEFORE, answers, clean_rows, settings_of
 from tests.whole_runs import run, stored_rows
@@ -100,7 +100,7 @@ def test_a_read_only_disk_ends_the_run_and_the_rerun_is_as_a_clean_build(
     changes: dict[str, Any] = {**NEVER, place: str(disk / PLACES[place])}
     ingest(settings_of(tmp_path, BEFORE, **changes))
     settings = settings_of(tmp_path, AFTER, **changes)
-    planning.plan(settings, "run")  # another try of the run came as far as this
+    plan_run(settings, "run")  # another try of the run came as far as this
 
     with read_only(disk):
         with pytest.raises(StoreError, match="Read-only file system") as refusal:
@@ -113,7 +113,7 @@ def test_a_read_only_disk_ends_the_run_and_the_rerun_is_as_a_clean_build(
     assert changes[place] in str(refusal.value)
     if not place.startswith("store."):
         assert str(refusal.value).startswith(place)
-    assert stored_rows(settings, planning.plan(settings, "look").generation) == clean_rows(tmp_path, AFTER)
+    assert stored_rows(settings, plan_run(settings, "look").generation) == clean_rows(tmp_path, AFTER)
 
 
 def test_a_read_only_cache_does_not_matter_to_a_run_that_embeds_nothing(disk: Path, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow as pa
 import pytest
 
+from squadron.dataflow.driver import shared_graph
 from squadron.errors import SquadronError
 from squadron.generations import model_canary as canary
-from squadron.generations.catalog import read_catalog, shared_graph
+from squadron.generations.catalog import read_catalog
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
 from tests.faults.corpora import AFTER, BEFORE, answers, clean_rows, settings_of

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from squadron.generations.catalog import promote_generation, rollback
-from squadron.runs import ingest_shard as ingesting
-from squadron.runs import plan as planning
-from squadron.runs import results as outcomes
-from squadron.runs import steps
+from squadron.runs.finish import finish
+from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
+from squadron.runs.results import Plan
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
 from squadron.staging import shards as staging
@@ -98,15 +98,15 @@ def test_a_reader_meets_complete_generations_only_whatever_is_promoted_or_rolled
 
 def ingested(values: str, plan: dict[str, Any], shard: dict[str, Any]) -> int:
     """What a worker does with one mapped task; rows written."""
-    made, piece = outcomes.Plan(**plan), staging.Shard(**shard)
-    return ingesting.ingest_shard(Settings.model_validate_json(values), made, piece).written
+    made, piece = Plan(**plan), staging.Shard(**shard)
+    return ingest_shard(Settings.model_validate_json(values), made, piece).written
 
 
 def test_shards_that_several_processes_write_at_once_and_some_of_them_twice_are_as_a_clean_build(
     tmp_path: Path,
 ) -> None:
     settings = settings_of(tmp_path, AFTER, **{"ingest.shard_passages": 40, "ingest.batch_passages": 10})
-    plan = planning.plan(settings, "run")
+    plan = plan_run(settings, "run")
     told = {**vars(plan), "shards": []}
     shards = [vars(shard) for shard in plan.shards]
 
@@ -114,7 +114,7 @@ def test_shards_that_several_processes_write_at_once_and_some_of_them_twice_are_
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as workers:
         tasks = [workers.submit(ingested, settings.model_dump_json(), told, shard) for shard in [*shards, shards[-1]]]
         written = [task.result(timeout=300) for task in tasks]
-    steps.finish(settings, plan)
+    finish(settings, plan)
 
     assert written == [40, 40, 40, 20, 20]
     assert stored_rows(settings, plan.generation) == clean_rows(tmp_path, AFTER)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from squadron.dataflow.driver import shared_graph
 from squadron.errors import GuardError
 from squadron.generations import model_canary as canary
-from squadron.generations.catalog import generations, shared_graph
+from squadron.generations.catalog import generations
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
 from tests.whole_runs import numbered, write_corpus

@@ -6,17 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 from squadron.__main__ import app
+from squadron.dataflow.driver import shared_graph
 from squadron.errors import StoreError
-from squadron.generations.catalog import (
-    describe,
-    live_pointer,
-    promote_generation,
-    read_catalog,
-    rollback,
-    shared_graph,
-)
-from squadron.runs import ingest_shard as ingesting
-from squadron.runs import plan as planning
+from squadron.generations.catalog import describe, live_pointer, promote_generation, read_catalog, rollback
+from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
 from squadron.settings.schema import Settings
 from tests.whole_runs import live, numbered, run, write_corpus
 
@@ -141,8 +135,8 @@ def test_the_command_says_where_it_went(settings: list[Settings], names: list[st
 
 def test_a_generation_that_no_run_has_finished_is_promoted_by_force_alone(settings_with) -> None:
     settings = settings_with()
-    plan = planning.plan(settings, "run")
-    ingesting.ingest_shard(settings, plan, plan.shards[0])  # and the run died
+    plan = plan_run(settings, "run")
+    ingest_shard(settings, plan, plan.shards[0])  # and the run died
 
     with pytest.raises(StoreError, match=r"is not whole: a run builds it, or did not finish"):
         promote_generation(settings, plan.generation)

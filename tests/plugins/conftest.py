@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from squadron.runs import whole_run as runs
+from squadron.runs import whole_run
 from squadron.settings.layers import Layer, resolve
 from squadron.settings.schema import Settings
 from tests.dags.local_airflow import ROOT
@@ -51,7 +51,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         first = _dag_run(values, server)["generation"]
         assert server.get("api/collections/books", "viewer")[1]["generations"][0]["generation"] == first
         changed = _settings(values | {"passages.template": "plain_v1"})
-        second = runs.ingest(changed)["generation"]  # after the server has opened the store
+        second = whole_run.ingest(changed)["generation"]  # after the server has opened the store
         yield Page(server, _settings(values), first, second)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from squadron.generations import catalog
-from squadron.runs import whole_run as runs
+from squadron.runs import whole_run
 from squadron.settings.layers import Layer, resolve
 from tests.dags.local_airflow import ROOT
 from tests.plugins.conftest import BLANK, HOSTILE, Page
@@ -203,7 +203,7 @@ def test_the_page_finds_the_store_by_the_connection_that_the_settings_name(page:
     secret = "of-page-0123456789"
     places = {"ingest.staging": str(tmp_path / "staging"), "cache.path": None, "source.limit": 10}
     values = {"collection": "sample", "embedding.service": "hashing", "store.lancedb.uri": str(tmp_path / "lancedb")}
-    generation = runs.ingest(resolve([Layer("test", values | places, tmp_path)]).settings)["generation"]
+    generation = whole_run.ingest(resolve([Layer("test", values | places, tmp_path)]).settings)["generation"]
     variable = {"embedding": {"service": "hashing"}, "store": {"lancedb": {"uri": "connection://vectors"}}}
     body = {"connection_id": "vectors", "conn_type": "lancedb", "host": str(tmp_path / "lancedb"), "password": secret}
 

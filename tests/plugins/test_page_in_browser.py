@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from squadron.dataflow.vector_space import fingerprint, vector_space
 from squadron.generations import catalog
 from tests.plugins.chromium import Chromium, installed
 from tests.plugins.conftest import BLANK, HOSTILE, Page
@@ -55,7 +56,7 @@ def test_it_shows_what_is_live_its_fingerprint_and_its_quality(chromium: Chromiu
     open_books(chromium, page)
 
     text = chromium.value("document.body.innerText")
-    digest = catalog.fingerprint(catalog.vector_space(page.settings))
+    digest = fingerprint(vector_space(page.settings))
     assert page.second in chromium.value("document.querySelector('#facts').innerText")
     assert digest[:8] in page.first
     assert page.second.removeprefix("books_") in chromium.value("document.querySelector('.digest').innerText")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from squadron.runs import whole_run as runs
+from squadron.runs import whole_run
 from squadron.settings.layers import Layer, resolve
 from tests.dags.local_airflow import ROOT
 from tests.plugins.conftest import Page
@@ -57,9 +57,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     values = {name: str(folder / place) for name, place in places.items()}
     values |= {"collection": "sample", "embedding.service": "hashing", "source.limit": "20"}
     settings = resolve([Layer("test", values, ROOT)]).settings
-    first = runs.ingest(settings)["generation"]
+    first = whole_run.ingest(settings)["generation"]
     changed = resolve([Layer("test", values | {"passages.template": "plain_v1"}, ROOT)]).settings
-    second = runs.ingest(changed)["generation"]
+    second = whole_run.ingest(changed)["generation"]
     passwords = {name: f"of-{name}-0123456789" for name in ROLES}
     environment = {
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
+from squadron.dataflow.driver import shared_graph
+from squadron.dataflow.vector_space import fingerprint, vector_space
 from squadron.errors import GateError, GuardError, StaleLiveError, StoreError
 from squadron.generations import catalog
-from squadron.runs import ingest_shard as ingesting
-from squadron.runs import plan as planning
-from squadron.runs import results as outcomes
-from squadron.runs import steps
+from squadron.runs.evaluate import evaluate
 from squadron.runs.explain import explain
+from squadron.runs.finish import finish
+from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
+from squadron.runs.promote import promote, withdraw
+from squadron.runs.results import Evaluation, Finished, Ingested
 from squadron.runs.verify import verify
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
@@ -30,20 +34,20 @@ class Begun:
 
     def __init__(self, settings: Settings, run_id: str) -> None:
         self.settings = settings
-        plan = planning.plan(settings, run_id)
+        plan = plan_run(settings, run_id)
         self.shards, self.plan = plan.shards, replace(plan, shards=[])
 
-    def ingest(self) -> outcomes.Ingested:
-        return sum((ingesting.ingest_shard(self.settings, self.plan, x) for x in self.shards), outcomes.Ingested())
+    def ingest(self) -> Ingested:
+        return sum((ingest_shard(self.settings, self.plan, x) for x in self.shards), Ingested())
 
-    def finish(self) -> outcomes.Finished:
-        return steps.finish(self.settings, self.plan)
+    def finish(self) -> Finished:
+        return finish(self.settings, self.plan)
 
-    def evaluate(self) -> outcomes.Evaluation:
-        return steps.evaluate(self.settings, self.plan)
+    def evaluate(self) -> Evaluation:
+        return evaluate(self.settings, self.plan)
 
-    def promote(self, evaluation: outcomes.Evaluation) -> catalog.Promotion:
-        return steps.promote(self.settings, self.plan, evaluation)
+    def promote(self, evaluation: Evaluation) -> catalog.Promotion:
+        return promote(self.settings, self.plan, evaluation)
 
 
 @pytest.fixture
@@ -72,9 +76,9 @@ def test_what_a_run_left_that_died_is_taken_back_too_when_the_next_is_refused(
     before = rows(settings())
     corpus(*range(40), context=UNASKED)
     dead = Begun(settings(**{"ingest.shard_passages": 20}), "dead")
-    ingesting.ingest_shard(dead.settings, dead.plan, dead.shards[0])
+    ingest_shard(dead.settings, dead.plan, dead.shards[0])
     if steps_done:
-        ingesting.ingest_shard(dead.settings, dead.plan, dead.shards[1])
+        ingest_shard(dead.settings, dead.plan, dead.shards[1])
     if steps_done > 1:
         dead.finish()
 
@@ -107,7 +111,7 @@ def test_what_cannot_be_taken_back_is_told_beside_the_reason(
     refused.ingest()
     refused.finish()
     evaluation = refused.evaluate()
-    table = catalog.shared_graph(settings()).value("collection", generation=refused.plan.generation)
+    table = shared_graph(settings()).value("collection", generation=refused.plan.generation)
     table.optimize(cleanup_older_than=lancedb_store.timedelta(0), delete_unverified=True)  # somebody else does
 
     with pytest.raises(GateError, match=r"recall@10 fell .* cannot be restored: .*version"):
@@ -152,7 +156,7 @@ def test_a_refused_run_that_is_promoted_again_does_not_undo_a_newer_one(
 def test_steps_of_a_generation_that_was_dropped_say_so(settings: Changed) -> None:
     candidate = Begun(settings(**{"embedding.hashing.dimension": 64}), "run")
     candidate.ingest()
-    catalog.shared_graph(candidate.settings).value("dropped", generation=candidate.plan.generation)
+    shared_graph(candidate.settings).value("dropped", generation=candidate.plan.generation)
 
     with pytest.raises(StoreError, match=r"is there no more: it was dropped since it was planned for"):
         candidate.finish()
@@ -232,7 +236,7 @@ def test_a_change_that_a_person_rejects_is_taken_back(settings: Changed, corpus:
     rejected.finish()
     rejected.evaluate()
 
-    said = steps.withdraw(rejected.settings, rejected.plan)
+    said = withdraw(rejected.settings, rejected.plan)
 
     assert said.endswith("holds again the 40 rows from before it was changed")
     assert rows(settings()) == before
@@ -244,10 +248,10 @@ def test_a_change_that_a_person_rejects_is_taken_back(settings: Changed, corpus:
 
 def test_a_generation_that_a_run_died_over_as_it_began_it_hinders_nobody_and_is_collected(settings: Changed) -> None:
     other = settings(**{"embedding.hashing.dimension": 64})
-    space = catalog.vector_space(other)
-    begun = f"{other.collection}_{catalog.fingerprint(space)[:8]}"
-    catalog.shared_graph(other).value("collection", generation=begun)  # and the run died
-    catalog.describe(catalog.shared_graph(other), begun, created_at="2026-01-01T00:00:00.000+00:00")
+    space = vector_space(other)
+    begun = f"{other.collection}_{fingerprint(space)[:8]}"
+    shared_graph(other).value("collection", generation=begun)  # and the run died
+    catalog.describe(shared_graph(other), begun, created_at="2026-01-01T00:00:00.000+00:00")
 
     assert verify(settings())["sound"]
     assert explain(settings(), "doc-00003")["state"] == "stored"
@@ -260,8 +264,8 @@ def test_a_generation_that_a_run_died_over_as_it_began_it_hinders_nobody_and_is_
 
 def test_what_a_run_began_that_died_is_completed_by_the_next(settings: Changed) -> None:
     other = settings(**{"embedding.hashing.dimension": 64})
-    begun = f"{other.collection}_{catalog.fingerprint(catalog.vector_space(other))[:8]}"
-    catalog.shared_graph(other).value("collection", generation=begun)  # and the run died
+    begun = f"{other.collection}_{fingerprint(vector_space(other))[:8]}"
+    shared_graph(other).value("collection", generation=begun)  # and the run died
 
     report = ingest(other)
 
@@ -332,7 +336,7 @@ def test_the_steps_of_a_run_that_was_taken_back_do_nothing(settings: Changed, co
     rejected.ingest()
     rejected.finish()
     evaluation = rejected.evaluate()
-    steps.withdraw(rejected.settings, rejected.plan)
+    withdraw(rejected.settings, rejected.plan)
     before = rows(settings())
 
     for again in (rejected.ingest, rejected.finish, rejected.evaluate, lambda: rejected.promote(evaluation)):
@@ -344,7 +348,7 @@ def test_the_steps_of_a_run_that_was_taken_back_do_nothing(settings: Changed, co
 
 def test_a_version_that_is_gone_hinders_no_later_run(settings: Changed, corpus: Callable[..., None]) -> None:
     generation = live(settings()) or ""
-    graph = catalog.shared_graph(settings())
+    graph = shared_graph(settings())
     catalog.describe(graph, generation, base_version=777)  # of a run that died; somebody has removed old versions since
     corpus(*range(45), question="Which one is it?")
 

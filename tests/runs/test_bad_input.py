@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from squadron.errors import GuardError, SettingsError, SourceError, StoreError
-from squadron.runs import plan as planning
+from squadron.runs.plan import plan_run
 from squadron.settings.layers import Layer, resolve
 from tests.whole_runs import live, numbered, run, stored_rows, tree, write_corpus
 
@@ -41,7 +41,7 @@ def refused(request, settings_with, tmp_path):
         before = tree(*stores)
         with pytest.raises(error) as caught:
             values = {"source.name": "files", "source.path": str(path), "quarantine.path": "quarantine"}
-            planning.plan(settings_with(**values | changes), "run")
+            plan_run(settings_with(**values | changes), "run")
         files = {path: digest for path, digest in tree(*stores).items() if digest}
         assert files == {path: digest for path, digest in before.items() if digest}
         assert not list((tmp_path / "staging").glob("*/*"))
@@ -375,7 +375,7 @@ def test_a_corpus_that_shrank_is_refused(settings_with, tmp_path):
     write_corpus(tmp_path / "corpus.jsonl", numbered(*range(10)))
 
     with pytest.raises(GuardError, match=r"guard\.max_deleted_fraction allows 25\.0%"):
-        planning.plan(settings, "run")
+        plan_run(settings, "run")
 
     assert stored_rows(settings, live(settings)) == before
     assert not list((tmp_path / "staging").glob("*/*"))
@@ -387,7 +387,7 @@ def test_a_store_that_cannot_be_written_is_refused(settings_with, tmp_path, plac
     settings = settings_with(**{"store.lancedb.uri": place})
 
     with pytest.raises(StoreError, match=r"store\.lancedb\.uri '[^']*(file/below|/proc/self/squadron)' cannot be"):
-        planning.plan(settings, "run")
+        plan_run(settings, "run")
 
     assert not list((tmp_path / "staging").glob("*/*"))
 
@@ -398,7 +398,7 @@ def test_staging_that_cannot_be_written_is_refused(settings_with, tmp_path, plac
     settings = settings_with(**{"ingest.staging": place})
 
     with pytest.raises(StoreError, match=r"ingest\.staging: .* cannot be written"):
-        planning.plan(settings, "run")
+        plan_run(settings, "run")
 
 
 def test_staging_that_is_full_is_refused(settings_with, tmp_path):
@@ -410,7 +410,7 @@ def test_staging_that_is_full_is_refused(settings_with, tmp_path):
         with pytest.raises(
             StoreError, match=r"ingest\.staging: .*shard-00000\.parquet cannot be written: File too large"
         ):
-            planning.plan(settings, "run")
+            plan_run(settings, "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -433,7 +433,7 @@ def test_a_csv_row_of_a_megabyte_goes_through(settings_with, tmp_path):
     (tmp_path / "corpus.csv").write_text("context\nTea.\n" + '"' + text.replace('"', '""') + '"\nInk.\n')
     settings = settings_with(**{"source.name": "files", "source.path": str(tmp_path / "corpus.csv")})
 
-    assert planning.plan(settings, "run").documents == 3
+    assert plan_run(settings, "run").documents == 3
 
 
 def _as_path(changes: dict) -> dict:

@@ -11,9 +11,9 @@ import pytest
 
 from squadron.errors import GuardError
 from squadron.generations.catalog import generations
-from squadron.runs import ingest_shard as ingesting
-from squadron.runs import plan as planning
 from squadron.runs.budget import Alert, Spending, Usage
+from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
 from squadron.runs.results import Ingested, Plan
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
@@ -29,7 +29,7 @@ def planned(settings_with: Changed) -> Callable[..., tuple[Settings, Plan]]:
 
     def made(**changes: Any) -> tuple[Settings, Plan]:
         settings = settings_with(**{"source.limit": 20, "ingest.shard_passages": 10} | changes)
-        return settings, planning.plan(settings, "run")
+        return settings, plan_run(settings, "run")
 
     return made
 
@@ -146,7 +146,7 @@ def test_both_limits_are_told_of_and_kept(planned: Any, caplog: pytest.LogCaptur
 def test_a_run_that_bills_as_estimated_spends_all_of_its_budget_and_ends_well(
     settings_with: Changed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tokens = planning.plan(settings_with(), "dry", dry_run=True).billed_tokens
+    tokens = plan_run(settings_with(), "dry", dry_run=True).billed_tokens
     settings = settings_with(
         **{"budget.max_tokens": tokens, "ingest.batch_passages": 10, "ingest.shard_passages": 40, "cache.path": "cache"}
     )
@@ -190,7 +190,7 @@ def test_a_shard_begins_nothing_when_the_budget_is_spent(planned: Any) -> None:
     spending(settings, plan, 7).note(100_001)
 
     with pytest.raises(GuardError, match="was stopped"):
-        ingesting.ingest_shard(settings, plan, plan.shards[0])
+        ingest_shard(settings, plan, plan.shards[0])
 
 
 def test_a_plan_that_is_made_again_keeps_what_the_run_has_spent(planned: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from squadron.errors import GuardError, StoreError
-from squadron.runs import ingest_shard as ingesting
+from squadron.runs import ingest_shard
 from squadron.runs.results import Ingested
 from tests.whole_runs import numbered, run, stored_rows, write_corpus
 
@@ -23,7 +23,7 @@ def batches(numbers: Iterator[int] | range) -> Any:
 
 
 def overlapped(numbers: Any, embed: Any = lambda number, texts: number, write: Any = counted) -> Ingested:
-    return ingesting.overlapped(batches(numbers), embed, write, lambda: None)
+    return ingest_shard.overlapped(batches(numbers), embed, write, lambda: None)
 
 
 def test_what_became_of_all_batches_is_added_up():
@@ -116,7 +116,7 @@ def test_nothing_is_embedded_after_the_budget_is_spent():
         return number
 
     with pytest.raises(GuardError, match="spent"):
-        ingesting.overlapped(batches(range(10)), embed, counted, check)
+        overlapped(batches(range(10)), embed, counted, check)
 
     assert embedded == [0, 1]
 

@@ -10,7 +10,7 @@ import pytest
 
 from squadron.corpus.questions import QuestionSample, questions_digest
 from squadron.errors import GuardError, SourceError
-from squadron.runs import plan as planning
+from squadron.runs.plan import plan_run
 from tests.whole_runs import numbered, run, write_corpus
 
 _SAMPLE_SCHEMA = pa.schema([(name, pa.string()) for name in ("question_id", "question", "document_id")])
@@ -101,38 +101,38 @@ def stored(settings_with, tmp_path):
 
 
 def test_a_quarter_of_the_documents_may_go(stored):
-    assert planning.plan(stored(numbered(*range(25, 100))), "run").deleted == 25
+    assert plan_run(stored(numbered(*range(25, 100))), "run").deleted == 25
 
 
 def test_more_than_a_quarter_may_not_go_unless_the_setting_says_so(stored):
     rest = numbered(*range(26, 100))
 
     with pytest.raises(GuardError) as caught:
-        planning.plan(stored(rest), "run")
+        plan_run(stored(rest), "run")
 
     assert "the corpus lacks 26.0% of the documents in the store" in str(caught.value)
     assert "guard.max_deleted_fraction allows 25.0%" in str(caught.value)
-    assert planning.plan(stored(rest, **{"guard.max_deleted_fraction": 0.26}), "run").deleted == 26
+    assert plan_run(stored(rest, **{"guard.max_deleted_fraction": 0.26}), "run").deleted == 26
 
 
 def test_new_documents_do_not_make_up_for_those_that_went(stored):
     with pytest.raises(GuardError, match=r"lacks 50\.0%"):
-        planning.plan(stored(numbered(*range(50, 1000))), "run")
+        plan_run(stored(numbered(*range(50, 1000))), "run")
 
 
 def test_changing_every_document_is_not_deleting_them(stored):
-    plan = planning.plan(stored(numbered(*range(100), title="Changed")), "run")
+    plan = plan_run(stored(numbered(*range(100), title="Changed")), "run")
 
     assert (plan.to_embed, plan.deleted) == (100, 100)
 
 
 def test_a_limit_below_what_is_stored_is_a_deletion(stored):
     with pytest.raises(GuardError, match=r"lacks 90\.0%"):
-        planning.plan(stored(numbered(*range(100)), **{"source.limit": 10}), "run")
+        plan_run(stored(numbered(*range(100)), **{"source.limit": 10}), "run")
 
 
 def test_a_few_blank_rows_are_counted_and_left_out(stored):
-    plan = planning.plan(stored([*numbered(*range(100)), *numbered(100, 101, context=" ")]), "run")
+    plan = plan_run(stored([*numbered(*range(100)), *numbered(100, 101, context=" ")]), "run")
 
     assert (plan.documents, plan.quarantined, plan.to_embed) == (100, 2, 0)
 
@@ -141,17 +141,17 @@ def test_many_blank_rows_are_refused_unless_the_setting_says_so(stored):
     rows = [*numbered(*range(100)), *numbered(*range(100, 110), context=None)]
 
     with pytest.raises(GuardError) as caught:
-        planning.plan(stored(rows), "run")
+        plan_run(stored(rows), "run")
 
     assert str(caught.value) == (
         "10 rows have no text beside 100 that have one (9.1%): "
         "guard.max_quarantined_fraction allows 5.0%. Mend the corpus, or raise that for this run"
     )
-    assert planning.plan(stored(rows, **{"guard.max_quarantined_fraction": 0.1}), "run").quarantined == 10
+    assert plan_run(stored(rows, **{"guard.max_quarantined_fraction": 0.1}), "run").quarantined == 10
 
 
 def test_a_document_that_comes_again_is_stored_once(stored):
-    plan = planning.plan(stored([*numbered(*range(100)), *numbered(5, 7, 200), *numbered(200)]), "run")
+    plan = plan_run(stored([*numbered(*range(100)), *numbered(5, 7, 200), *numbered(200)]), "run")
 
     assert (plan.documents, plan.to_embed) == (101, 1)
 
@@ -161,7 +161,7 @@ def test_a_document_that_comes_again_is_stored_once(stored):
 def test_one_id_for_different_documents_is_left_as_it_is(stored, change, number):
     rows = [*numbered(*range(100), 500), *numbered(number, **change)]
 
-    plan = planning.plan(stored(rows), "run")
+    plan = plan_run(stored(rows), "run")
 
     assert (plan.documents, plan.quarantined, plan.unchanged) == (100, 1, 100)
     assert (plan.to_embed, plan.deleted, plan.held_back) == ((1, 0, 1) if number == 5 else (0, 0, 0))
@@ -171,7 +171,7 @@ def test_many_ids_for_different_documents_are_refused(stored):
     rows = [*numbered(*range(100)), *numbered(*range(10), context="Another text.")]
 
     with pytest.raises(GuardError) as caught:
-        planning.plan(stored(rows), "run")
+        plan_run(stored(rows), "run")
 
     assert "20 rows cannot be read, or have no text, beside 90 that can and do (18.2%)" in str(caught.value)
     assert "document 'doc-00000': stands for 2 different texts, titles or metadata: ids must be un" in str(caught.value)
@@ -185,15 +185,14 @@ def test_metadata_that_differs_between_the_rows_of_a_document_is_refused(setting
     }
 
     with pytest.raises(SourceError, match=r"begins 'Tea is a drink\.': different metadata in its rows"):
-        planning.plan(settings_with(**changes), "run")
+        plan_run(settings_with(**changes), "run")
 
 
 _MEASURED = """
 import resource, sys
 import pyarrow as pa
 from squadron.settings import registry
-from squadron.runs import plan as planning
-from squadron.runs import steps
+from squadron.runs.plan import plan_run
 from squadron.settings.layers import Layer, resolve
 from pathlib import Path
 
@@ -206,7 +205,7 @@ def plan(rows):
         "store.lancedb.uri": "lancedb", "ingest.staging": "staging", "ingest.shard_passages": 2000,
         "embedding.hashing.max_tokens": 2000,
     }
-    found = planning.plan(resolve([Layer("test", values, folder)]).settings, "run")
+    found = plan_run(resolve([Layer("test", values, folder)]).settings, "run")
     assert found.documents == rows, found.documents
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 

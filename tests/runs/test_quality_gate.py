@@ -8,11 +8,14 @@ import pyarrow as pa
 import pytest
 
 from squadron.corpus.probes import ProbeSample, sentence_of
+from squadron.dataflow.driver import shared_graph
 from squadron.errors import GateError
-from squadron.generations.catalog import generations, shared_graph
-from squadron.runs import ingest_shard as ingesting
-from squadron.runs import plan as planning
-from squadron.runs import steps
+from squadron.generations.catalog import generations
+from squadron.runs.evaluate import evaluate
+from squadron.runs.finish import finish
+from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
+from squadron.runs.promote import promote
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
 from tests.whole_runs import live, numbered, run, stored_rows, write_corpus
@@ -70,10 +73,10 @@ def test_a_candidate_is_compared_with_the_live_one_on_the_same_questions(setting
 
 def test_rows_that_are_not_as_they_were_written_do_not_go_live(settings_with: Changed, corpus) -> None:
     settings = settings_with(**corpus(numbered(*range(9))))
-    plan = planning.plan(settings, "run")
+    plan = plan_run(settings, "run")
     for shard in plan.shards:
-        ingesting.ingest_shard(settings, plan, shard)
-    steps.finish(settings, plan)
+        ingest_shard(settings, plan, shard)
+    finish(settings, plan)
     table = shared_graph(settings).value("collection", generation=plan.generation)
     rows = table.to_arrow()
     broken = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(256 * rows.num_rows, np.float32)), 256)
@@ -81,9 +84,9 @@ def test_rows_that_are_not_as_they_were_written_do_not_go_live(settings_with: Ch
         rows.set_column(rows.column_names.index("vector"), rows.schema.field("vector"), broken)
     )
 
-    evaluation = steps.evaluate(settings, plan)
+    evaluation = evaluate(settings, plan)
     with pytest.raises(GateError, match=r"9 of the rows read back are not sound.*length 0\.0"):
-        steps.promote(settings, plan, evaluation)
+        promote(settings, plan, evaluation)
 
     assert live(settings) is None
 

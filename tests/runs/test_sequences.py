@@ -13,12 +13,15 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from squadron.dataflow.driver import shared_graph
 from squadron.errors import SquadronError
-from squadron.generations.catalog import read_catalog, shared_graph
+from squadron.generations.catalog import read_catalog
 from squadron.generations.search import search
-from squadron.runs import ingest_shard as ingesting
-from squadron.runs import plan as planning
-from squadron.runs import steps
+from squadron.runs.evaluate import evaluate
+from squadron.runs.finish import finish
+from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
+from squadron.runs.promote import promote
 from squadron.runs.whole_run import ingest
 from squadron.settings.layers import Layer, resolve
 from squadron.settings.schema import Settings
@@ -126,23 +129,23 @@ def _run(world: World, end: str) -> None:
     running = world.settings()
     world.runs += 1
     try:
-        plan = planning.plan(running, f"run {world.runs}")
+        plan = plan_run(running, f"run {world.runs}")
     except SquadronError:
         assert not world.documents
         return
     if end == "plan":
         return
     for shard in plan.shards[:1] if end == "first shard" else plan.shards:
-        ingesting.ingest_shard(running, plan, shard)
+        ingest_shard(running, plan, shard)
     if end in ("first shard", "last shard"):
         return
-    steps.finish(running, plan)
+    finish(running, plan)
     if end == "finish":
         return
-    evaluation = steps.evaluate(running, plan)
+    evaluation = evaluate(running, plan)
     if end == "evaluate":
         return
-    steps.promote(running, plan, evaluation)
+    promote(running, plan, evaluation)
 
 
 ACTIONS: dict[str, Callable[..., None]] = {

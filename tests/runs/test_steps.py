@@ -5,13 +5,16 @@ from random import Random
 import pyarrow as pa
 import pytest
 
+from squadron.dataflow.driver import shared_graph
 from squadron.errors import GateError, GuardError, StaleLiveError, StoreError
-from squadron.generations.catalog import generations, promote_generation, read_catalog, rollback, shared_graph
+from squadron.generations.catalog import generations, promote_generation, read_catalog, rollback
 from squadron.generations.search import measure, search
-from squadron.runs import ingest_shard as ingesting
-from squadron.runs import plan as planning
-from squadron.runs import results as outcomes
-from squadron.runs import steps
+from squadron.runs.evaluate import evaluate
+from squadron.runs.finish import finish
+from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
+from squadron.runs.promote import promote
+from squadron.runs.results import Ingested
 from tests.whole_runs import live, numbered, run, stored_rows, tree, write_corpus
 
 
@@ -51,7 +54,7 @@ def test_a_second_run_embeds_writes_and_deletes_nothing(settings_with):
     again = run(settings, "another")
 
     assert (again.plan.shards, again.plan.to_embed, again.plan.deleted) == ([], 0, 0)
-    assert again.ingested == outcomes.Ingested()
+    assert again.ingested == Ingested()
     assert again.evaluation.reused
     assert again.evaluation.metrics == before.evaluation.metrics
     assert (again.promotion.live, again.promotion.promoted) == (before.plan.generation, False)
@@ -127,7 +130,7 @@ def test_rows_of_another_program_in_the_generation_are_refused(settings_with, co
     collection.add(collection.to_arrow().slice(0, 1).set_column(0, "id", pa.array(["row-1"])).cast(collection.schema))
 
     with pytest.raises(StoreError, match="holds an id that is not a passage id: 'row-1'"):
-        planning.plan(settings, "another")
+        plan_run(settings, "another")
 
 
 def test_a_changed_template_is_a_new_generation_beside_the_live_one(settings_with, corpus):
@@ -136,16 +139,16 @@ def test_a_changed_template_is_a_new_generation_beside_the_live_one(settings_wit
     first = run(before)
     rows = stored_rows(before, first.plan.generation)
 
-    plan = planning.plan(after, "another")
+    plan = plan_run(after, "another")
     for shard in plan.shards:
-        ingesting.ingest_shard(after, plan, shard)
-    steps.finish(after, plan)
-    evaluation = steps.evaluate(after, plan)
+        ingest_shard(after, plan, shard)
+    finish(after, plan)
+    evaluation = evaluate(after, plan)
 
     assert plan.generation != first.plan.generation
     assert live(after) == first.plan.generation
     assert not evaluation.reused
-    promotion = steps.promote(after, plan, evaluation)
+    promotion = promote(after, plan, evaluation)
     assert (promotion.live, promotion.previous, promotion.promoted) == (plan.generation, first.plan.generation, True)
     assert stored_rows(before, first.plan.generation) == rows
 
@@ -157,13 +160,13 @@ def test_a_run_that_broke_off_is_resumed_by_the_next(settings_with, corpus, tmp_
     settings = settings_with(**corpus(numbered(*range(30))), **cut)
     run(settings, "before")
     corpus(numbered(*range(5, 60)))
-    broken = planning.plan(settings, "run")
+    broken = plan_run(settings, "run")
     for shard in broken.shards[: {"plan": 0, "one shard": 1}.get(last)]:
-        ingesting.ingest_shard(settings, broken, shard)
+        ingest_shard(settings, broken, shard)
     if last in ("finish", "evaluate"):
-        steps.finish(settings, broken)
+        finish(settings, broken)
     if last == "evaluate":
-        steps.evaluate(settings, broken)
+        evaluate(settings, broken)
 
     resumed = run(settings, run_id)
 
@@ -181,8 +184,8 @@ def test_what_broke_off_before_the_index_was_built_is_indexed(settings_with, cor
     settings = settings_with(**corpus(numbered(*range(30))))
     run(settings)
     corpus(numbered(*range(40)))
-    broken = planning.plan(settings, "broken")
-    ingesting.ingest_shard(settings, broken, broken.shards[0])
+    broken = plan_run(settings, "broken")
+    ingest_shard(settings, broken, broken.shards[0])
 
     resumed = run(settings, "another")
 
@@ -194,12 +197,12 @@ def test_figures_from_before_a_run_that_broke_off_do_not_stand(settings_with, co
     settings = settings_with(**corpus(numbered(*range(30))))
     run(settings)
     corpus(numbered(*range(30), context="The same for all of them.", title=""))
-    broken = planning.plan(settings, "broken")
-    ingesting.ingest_shard(settings, broken, broken.shards[0])
+    broken = plan_run(settings, "broken")
+    ingest_shard(settings, broken, broken.shards[0])
     if last in ("finish", "evaluate"):
-        steps.finish(settings, broken)
+        finish(settings, broken)
     if last == "evaluate":
-        steps.evaluate(settings, broken)
+        evaluate(settings, broken)
 
     resumed = run(settings.model_copy(update={"gate": settings.gate.model_copy(update={"max_drop": 1.0})}), "another")
 
@@ -210,7 +213,7 @@ def test_figures_from_before_a_run_that_broke_off_do_not_stand(settings_with, co
 
 def test_a_generation_that_was_begun_but_not_described_can_be_searched(settings_with):
     settings = settings_with()
-    generation = planning.plan(settings, "dry", dry_run=True).generation
+    generation = plan_run(settings, "dry", dry_run=True).generation
     shared_graph(settings).value("collection", generation=generation)  # as a crash would leave it
 
     run(settings)
@@ -221,34 +224,34 @@ def test_a_generation_that_was_begun_but_not_described_can_be_searched(settings_
 
 def test_shards_are_of_the_size_that_is_set_and_may_be_ingested_in_any_order(settings_with, corpus):
     settings = settings_with(**corpus(numbered(*range(25))), **{"ingest.shard_passages": 10})
-    plan = planning.plan(settings, "run")
+    plan = plan_run(settings, "run")
 
     for shard in reversed(plan.shards):
-        ingesting.ingest_shard(settings, plan, shard)
+        ingest_shard(settings, plan, shard)
 
     assert [shard.passages for shard in plan.shards] == [10, 10, 5]
     assert [shard.number for shard in plan.shards] == [0, 1, 2]
     assert sum(shard.tokens for shard in plan.shards) == plan.tokens
-    assert steps.finish(settings, plan).rows == 25
+    assert finish(settings, plan).rows == 25
 
 
 def test_a_shard_may_be_ingested_twice(settings_with, corpus):
     settings = settings_with(**corpus(numbered(*range(25))))
-    plan = planning.plan(settings, "run")
+    plan = plan_run(settings, "run")
 
     for shard in plan.shards * 2:
-        assert ingesting.ingest_shard(settings, plan, shard).written == 25
+        assert ingest_shard(settings, plan, shard).written == 25
 
-    assert steps.finish(settings, plan).rows == 25
+    assert finish(settings, plan).rows == 25
 
 
 def test_a_generation_that_lacks_rows_is_not_finished(settings_with, corpus):
     settings = settings_with(**corpus(numbered(*range(25))), **{"ingest.shard_passages": 10})
-    plan = planning.plan(settings, "run")
-    ingesting.ingest_shard(settings, plan, plan.shards[0])
+    plan = plan_run(settings, "run")
+    ingest_shard(settings, plan, plan.shards[0])
 
     with pytest.raises(StoreError, match=f"{plan.generation}' holds 10 rows, the plan wants 25"):
-        steps.finish(settings, plan)
+        finish(settings, plan)
 
 
 def test_a_finished_run_leaves_nothing_in_staging(settings_with, tmp_path):
@@ -259,7 +262,7 @@ def test_a_finished_run_leaves_nothing_in_staging(settings_with, tmp_path):
 
 def test_what_a_run_left_in_staging_is_not_taken_for_the_next_one_s(settings_with, corpus):
     settings = settings_with(**corpus(numbered(*range(25))), **{"ingest.shard_passages": 10})
-    planning.plan(settings, "run")
+    plan_run(settings, "run")
 
     corpus(numbered(*range(5)))
     again = run(settings, "run")
@@ -269,12 +272,12 @@ def test_what_a_run_left_in_staging_is_not_taken_for_the_next_one_s(settings_wit
 
 def test_a_lost_staging_folder_is_named(settings_with, corpus, tmp_path):
     settings = settings_with(**corpus(numbered(*range(25))))
-    plan = planning.plan(settings, "run")
+    plan = plan_run(settings, "run")
     shard = plan.shards[0]
     (tmp_path / "staging" / "books" / "run" / "shard-00000.parquet").unlink()
 
     with pytest.raises(StoreError, match=r"shard-00000\.parquet is not there: staging must be shared by all workers"):
-        ingesting.ingest_shard(settings, plan, shard)
+        ingest_shard(settings, plan, shard)
 
 
 def test_staging_may_be_a_file_system_of_fsspec(settings_with, tmp_path):
@@ -299,7 +302,7 @@ def test_a_limit_takes_the_first_documents(settings_with, corpus):
 def test_a_limit_may_lie_anywhere_in_a_batch(settings_with, corpus, limit):
     settings = settings_with(**corpus(numbered(*range(2500))), **{"source.limit": limit})
 
-    plan = planning.plan(settings, "run")
+    plan = plan_run(settings, "run")
 
     assert plan.documents == plan.passages == min(limit, 2500)
 
@@ -308,13 +311,13 @@ def test_a_higher_limit_embeds_only_what_is_new(settings_with, corpus):
     changes = corpus(numbered(*range(30)))
     run(settings_with(**changes, **{"source.limit": 10}))
 
-    second = planning.plan(settings_with(**changes, **{"source.limit": 25}), "another")
+    second = plan_run(settings_with(**changes, **{"source.limit": 25}), "another")
 
     assert (second.documents, second.unchanged, second.to_embed, second.deleted) == (25, 10, 15, 0)
 
 
 def test_a_dry_run_creates_nothing_at_all(settings_with, tmp_path):
-    plan = planning.plan(settings_with(), "dry", dry_run=True)
+    plan = plan_run(settings_with(), "dry", dry_run=True)
 
     assert plan.documents == 104
     assert plan.to_embed == plan.passages > 104
@@ -327,11 +330,11 @@ def test_a_dry_run_changes_nothing_at_all(settings_with, corpus, tmp_path):
     settings = settings_with(**corpus(numbered(*range(30))))
     run(settings)
     corpus(numbered(*range(5, 40)))
-    planning.plan(settings, "waiting")
+    plan_run(settings, "waiting")
     before = tree(tmp_path)
 
-    plan = planning.plan(settings, "waiting", dry_run=True)
-    other = planning.plan(settings_with(**{"passages.template": "plain_v1"}), "waiting", dry_run=True)
+    plan = plan_run(settings, "waiting", dry_run=True)
+    other = plan_run(settings_with(**{"passages.template": "plain_v1"}), "waiting", dry_run=True)
 
     assert (plan.to_embed, plan.unchanged, plan.deleted) == (10, 25, 5)
     assert other.to_embed == other.passages
@@ -429,14 +432,14 @@ def test_an_absolute_gate_holds_for_the_first_generation_too(settings_with, tmp_
 def test_a_run_that_was_overtaken_does_not_promote(settings_with, corpus):
     changes = corpus(numbered(*range(30)))
     slow, fast = settings_with(**changes), settings_with(**changes, **{"passages.template": "plain_v1"})
-    plan = planning.plan(slow, "slow")
-    ingesting.ingest_shard(slow, plan, plan.shards[0])
-    steps.finish(slow, plan)
-    evaluation = steps.evaluate(slow, plan)
+    plan = plan_run(slow, "slow")
+    ingest_shard(slow, plan, plan.shards[0])
+    finish(slow, plan)
+    evaluation = evaluate(slow, plan)
     overtaking = run(fast, "fast")
 
     with pytest.raises(StaleLiveError, match="Another run was faster"):
-        steps.promote(slow, plan, evaluation)
+        promote(slow, plan, evaluation)
 
     assert live(slow) == overtaking.plan.generation
 
@@ -500,11 +503,11 @@ def test_a_plan_for_a_new_generation_is_compared_with_the_live_one(settings_with
     shrunk = settings_with(**corpus(numbered(*range(50))), **{"passages.template": "plain_v1"})
 
     with pytest.raises(GuardError, match=r"lacks 50\.0% of the documents.*guard\.max_deleted_fraction allows 25\.0%"):
-        planning.plan(shrunk, "run")
+        plan_run(shrunk, "run")
 
     assert generations(shrunk) == before
     allowed = shrunk.model_copy(update={"guard": shrunk.guard.model_copy(update={"max_deleted_fraction": 0.5})})
-    assert planning.plan(allowed, "run").documents == 50
+    assert plan_run(allowed, "run").documents == 50
 
 
 def test_the_catalog_describes_a_generation(settings_with):

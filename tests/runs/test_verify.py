@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from squadron.dataflow.driver import shared_graph
 from squadron.errors import GuardError, StoreError
-from squadron.generations.catalog import generations, shared_graph
+from squadron.generations.catalog import generations
 from squadron.runs.explain import explain
 from squadron.runs.verify import verify
 from squadron.runs.whole_run import ingest

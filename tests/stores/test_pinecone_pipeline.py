@@ -7,9 +7,11 @@ import pytest
 
 from squadron.generations.catalog import Promotion, generations
 from squadron.generations.search import search
-from squadron.runs import ingest_shard as ingesting
-from squadron.runs import plan as planning
-from squadron.runs import steps
+from squadron.runs.evaluate import evaluate
+from squadron.runs.finish import finish
+from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
+from squadron.runs.promote import promote
 from squadron.runs.results import Finished, Plan
 from squadron.settings.schema import Settings
 from tests.wire.pinecone_server import PineconeServer
@@ -26,11 +28,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[PineconeServer]:
 
 
 def run(settings: Settings, run_id: str) -> tuple[Plan, Finished, Promotion]:
-    plan = planning.plan(settings, run_id)
+    plan = plan_run(settings, run_id)
     for shard in plan.shards:
-        ingesting.ingest_shard(settings, plan, shard)
-    finished = steps.finish(settings, plan)
-    return plan, finished, steps.promote(settings, plan, steps.evaluate(settings, plan))
+        ingest_shard(settings, plan, shard)
+    finished = finish(settings, plan)
+    return plan, finished, promote(settings, plan, evaluate(settings, plan))
 
 
 def test_a_second_run_embeds_and_writes_nothing(server: PineconeServer, settings_with: Callable[..., Settings]) -> None:

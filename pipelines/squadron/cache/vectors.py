@@ -6,7 +6,6 @@ removes. Every row bears a digest of its vector; a row or a file that was damage
 """
 
 import logging
-import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,31 +13,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from squadron.dataflow.driver import Graph
-from squadron.embeddings.remote.failures import RefusedTextsError
-from squadron.embeddings.remote.remote_model import Answered
-from squadron.errors import StoreError
-from squadron.generations.catalog import embedding_space
-from squadron.settings.schema import Settings
-from squadron.staging.abandoned import ABANDONED_DAYS, changed_at
+from squadron.cache.files import BROKEN, keep_file, listed
 
 log = logging.getLogger(__name__)
 
 TEXT_BYTES, CHECK_BYTES = 16, 8
 FILES_HELD = 8
-PART = ".part"
-"""The end of the name of a file that is being written."""
-CUTS_ENDING = ".cuts"
-"""The end of the name of a file of `cut_cache`."""
-_DAY_SECONDS = 86_400
-BROKEN = (OSError, pa.ArrowInvalid, KeyError)
 
 
 @dataclass(frozen=True)
@@ -164,136 +150,6 @@ class EmbeddingCache:
         if len(self._held) > FILES_HELD:
             self._held.popitem(last=False)
         return vectors
-
-
-def opened_cache(settings: Settings, graph: Graph, kind: str = "passage") -> EmbeddingCache | None:
-    """The cache of the configured vector space, for passages or for queries; None if there is to be none."""
-    if not settings.cache.path:
-        return None
-    return EmbeddingCache(settings.cache.path, {**embedding_space(settings, graph), "kind": kind})
-
-
-def cached_vectors(graph: Graph, cache: EmbeddingCache | None, node: str, texts: list[str]) -> tuple[np.ndarray, int]:
-    """The texts' vectors, and how many came from the cache; those it lacks are computed by the node, and kept.
-
-    The model is loaded only if there is something to embed. What was paid for is kept before anything is written
-    to the store: when that fails, the next try embeds nothing.
-    Raises RefusedTextsError, all other vectors kept and in it, when the service refused some of the texts.
-    """
-    if cache is None:
-        return _computed(graph, node, texts), 0
-    vectors, found = cache.vectors(texts, graph.kept("dimension"))
-    missing = np.flatnonzero(~found)
-    refusal = None
-    if len(missing):
-        pieces: list[str] = []
-
-        def answered(positions: list[int], answer: np.ndarray) -> None:
-            """What one request of several brought is kept at once: the next may fail, or the process die."""
-            pieces.append(cache.add([texts[missing[position]] for position in positions], answer))
-
-        try:
-            vectors[missing] = _computed(graph, node, [texts[row] for row in missing], answered)
-        except RefusedTextsError as error:
-            vectors[missing], refusal = error.embeddings, error
-        sound = [row for position, row in enumerate(missing) if refusal is None or position not in refusal.reasons]
-        if sound and len(pieces) != 1:  # in one file: the index of the cache reads every file there is
-            cache.add([texts[row] for row in sound], vectors[sound])
-            cache.remove(pieces)
-    if refusal is not None:
-        reasons = {int(missing[position]): reason for position, reason in refusal.reasons.items()}
-        raise RefusedTextsError(refusal.service, reasons, vectors) from refusal
-    return vectors, len(texts) - len(missing)
-
-
-def keep_file(filesystem: Any, target: str, table: pa.Table) -> str:
-    """Write a table as parquet, with checksums; a reader sees all of it or nothing. Returns its name."""
-    try:
-        filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
-        with filesystem.open(target + PART, "wb") as file:
-            pyarrow.parquet.write_table(table, file, compression="none", use_dictionary=False, write_page_checksum=True)
-        filesystem.mv(target + PART, target)
-    except OSError as error:
-        raise _unwritable(target, "written", error) from error
-    return target
-
-
-def listed(filesystem: Any, folder: str, ending: str) -> list[str]:
-    """The files of a folder whose names end so; none where there is no folder."""
-    try:
-        names = filesystem.ls(folder, detail=False)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise StoreError(f"cache.path: {folder} cannot be read: {error.strerror or error}") from error
-    return sorted(name for name in names if name.endswith(ending))
-
-
-def cache_size(path: str) -> dict[str, Any]:
-    """How much the cache holds: vector spaces, files, bytes, and the age of the oldest file in days."""
-    files = _all_files(path)
-    ages = [time.time() - info["mtime"] for info in files.values() if "mtime" in info]
-    return {
-        "path": path,
-        "spaces": len({name.rsplit("/", 2)[-2] for name in files if not name.endswith(CUTS_ENDING)}),
-        "files": len(files),
-        "bytes": sum(info["size"] for info in files.values()),
-        "oldest_days": round(max(ages) / _DAY_SECONDS, 1) if ages else None,
-    }
-
-
-def evict(path: str, max_age_days: float) -> int:
-    """Remove the files that were written longer ago; their number. A reader that misses one embeds anew."""
-    filesystem, _ = fsspec.core.url_to_fs(path)
-    limit = time.time() - max_age_days * _DAY_SECONDS
-    old = [name for name, info in _all_files(path).items() if info.get("mtime", limit) < limit]
-    for name in old:
-        try:
-            filesystem.rm_file(name)
-        except FileNotFoundError:
-            pass  # somebody else removed it
-        except OSError as error:
-            raise _unwritable(name, "removed", error) from error
-    return len(old)
-
-
-def sweep(path: str) -> int:
-    """Remove what killed writers have left, unless it may be somebody's who writes now; the number of files."""
-    filesystem, _ = fsspec.core.url_to_fs(path)
-    limit, swept = time.time() - ABANDONED_DAYS * _DAY_SECONDS, 0
-    try:
-        parts = {name: info for name, info in _all_files(path).items() if name.endswith(PART)}
-        for name in (name for name, info in parts.items() if info.get("mtime", limit) < limit):
-            with suppress(FileNotFoundError):  # somebody else removed it
-                filesystem.rm_file(name)
-                swept += 1
-    except OSError as error:
-        log.warning("what killed runs left in the cache %s cannot be removed: %s", path, error)
-    return swept
-
-
-def _all_files(path: str) -> dict[str, dict[str, Any]]:
-    filesystem, root = fsspec.core.url_to_fs(path)
-    if not filesystem.exists(root):
-        return {}
-    found = filesystem.find(root, detail=True)
-    for info in found.values():
-        if (changed := changed_at(info)) is not None:
-            info["mtime"] = changed
-    return {name: info for name, info in found.items() if name.endswith((".parquet", CUTS_ENDING, PART))}
-
-
-def _unwritable(path: str, wanted: str, error: OSError) -> StoreError:
-    return StoreError(
-        f"cache.path: {path} cannot be {wanted}: {error.strerror or error}. Make room there or let this user write "
-        "there, or set another place, or null for none; then run again: what is in the store stays"
-    )
-
-
-def _computed(graph: Graph, node: str, texts: list[str], answered: Answered | None = None) -> np.ndarray:
-    graph.kept("model")
-    given = {"embeddings": "embedding_texts", "query_vectors": "query_texts"}[node]
-    return graph.value(node, **{given: texts, "answered": answered})
 
 
 def text_digest(text: str) -> bytes:

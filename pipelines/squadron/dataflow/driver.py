@@ -1,9 +1,12 @@
 """The graph: one Hamilton driver over the dataflow and the configured backends."""
 
+import difflib
 import gc
 import logging
 import os
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from hamilton import driver  # noqa: E402
 from squadron.dataflow import changes, cuts, documents, evaluation, passages, records  # noqa: E402
 from squadron.dataflow.node_spans import node_spans  # noqa: E402
 from squadron.errors import SettingsError  # noqa: E402
+from squadron.process.heap import bound_heap  # noqa: E402
 from squadron.settings.registry import load  # noqa: E402
 from squadron.settings.schema import Settings  # noqa: E402
 
@@ -27,10 +31,14 @@ class Graph:
 
     def __init__(self, settings: Settings) -> None:
         self._driver = build_driver(settings)
-        self._nodes = {node.name for node in self._driver.list_available_variables() if not node.is_external_input}
+        variables = self._driver.list_available_variables()
+        self._nodes = {node.name for node in variables if not node.is_external_input}
         self._inputs = inputs(settings)
+        self._names = {node.name for node in variables} | self._inputs.keys()
         self._kept: dict[str, Any] = {}
         self._begun: dict[str, Future[Any]] = {}
+        self.executions = 0
+        """How often Hamilton has executed it."""
         if not gc.get_freeze_count():  # once: what was imported by now stays, and costs each look at it 0.08 s
             gc.freeze()
 
@@ -50,25 +58,47 @@ class Graph:
         """The value of one node. `given` are inputs, or values of nodes that are not to be computed."""
         return self.values([node], **given)[node]
 
-    def values(self, nodes: list[str], **given: Any) -> dict[str, Any]:
-        """The values of several nodes, each node upstream computed once."""
+    def values(self, nodes: Sequence[str], **given: Any) -> dict[str, Any]:
+        """The values of several nodes, each node upstream computed once.
+
+        Raises TypeError for a name that is neither a node nor an input: Hamilton itself would pass over it silently.
+        """
+        if foreign := sorted(given.keys() - self._names):
+            nearest = difflib.get_close_matches(foreign[0], self._names, n=1)
+            hint = f", did you mean {nearest[0]!r}?" if nearest else ""
+            raise TypeError(f"{foreign[0]!r} is neither a node nor an input of the graph{hint}")
         overrides = self._kept | {name: value for name, value in given.items() if name in self._nodes}
         inputs = self._inputs | {name: value for name, value in given.items() if name not in self._nodes}
+        self.executions += 1
         try:
-            return self._driver.execute(nodes, inputs=inputs, overrides=overrides)
+            return self._driver.execute(list(nodes), inputs=inputs, overrides=overrides)
         finally:
             gc.collect(1)  # Hamilton leaves all values of an execution in reference cycles: tables, vectors
 
     def kept(self, node: str) -> Any:
         """The value of a node that is computed once and kept for all later calls."""
-        if node not in self._kept:
-            begun = self._begun.pop(node, None)
-            self._kept[node] = begun.result() if begun and not begun.exception() else self.value(node)
+        self.keep(node)
         return self._kept[node]
+
+    def keep(self, *nodes: str) -> None:
+        """Compute nodes whose values are kept, those that are not kept yet, in one execution."""
+        for node in nodes:
+            begun = self._begun.pop(node, None)
+            if begun and not begun.exception():
+                self._kept[node] = begun.result()
+        if missing := [node for node in nodes if node not in self._kept]:
+            self._kept |= self.values(missing)
 
     def made(self, node: str) -> Any:
         """The kept value of a node; None as long as nothing has asked for it."""
         return self._kept.get(node)
+
+
+@lru_cache(maxsize=2)
+def shared_graph(settings: Settings) -> Graph:
+    """Steps that run in one process share a client, a tokenizer and a model."""
+    bound_heap()
+    return Graph(settings)
 
 
 def build_driver(settings: Settings) -> driver.Driver:

@@ -3,14 +3,10 @@
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from hashlib import blake2b
 from typing import Any
 
-from squadron.dataflow.driver import Graph
+from squadron.dataflow.driver import Graph, shared_graph
 from squadron.errors import GuardError, StaleLiveError, StoreError
-from squadron.process.heap import bound_heap
-from squadron.runs.results import Plan
 from squadron.settings.schema import Settings
 
 log = logging.getLogger(__name__)
@@ -33,37 +29,6 @@ class Promotion:
     seconds: float
 
 
-@lru_cache(maxsize=2)
-def shared_graph(settings: Settings) -> Graph:
-    """Steps that run in one process share a client, a tokenizer and a model."""
-    bound_heap()
-    return Graph(settings)
-
-
-def embedding_space(settings: Settings, graph: Graph) -> dict[str, str]:
-    """What defines the vectors of a text, as text: the service's own words, and the variant if one is set."""
-    variant = {"variant": settings.embedding.variant} if settings.embedding.variant else {}
-    return {**graph.value("vector_space"), **variant}
-
-
-def vector_space(settings: Settings) -> dict[str, str]:
-    """Everything that defines the vectors of a generation, as text; equal spaces are one generation."""
-    graph = shared_graph(settings)
-    limits = graph.value("passage_tokens", tokenizer=graph.kept("tokenizer"))
-    return {
-        **embedding_space(settings, graph),
-        "template": settings.passages.template,
-        "passage_tokens": str(limits),
-        "overlap_tokens": str(settings.passages.overlap_tokens),
-        "metric": settings.store.metric,
-    }
-
-
-def fingerprint(vector_space: dict[str, str]) -> str:
-    """A digest of a vector space; its first 8 digits name the generation."""
-    return blake2b(repr(sorted(vector_space.items())).encode(), digest_size=16).hexdigest()
-
-
 def read_catalog(graph: Graph) -> tuple[dict[str, dict[str, Any]], str | None]:
     """The generations with their descriptions, and which of them is live."""
     found = graph.values(["generations", "live_generation"], client=graph.kept("client"))
@@ -71,25 +36,23 @@ def read_catalog(graph: Graph) -> tuple[dict[str, dict[str, Any]], str | None]:
     return found["generations"], pointer and pointer["generation"]
 
 
-def planned_generation(graph: Graph, plan: Plan) -> dict[str, Any]:
-    """The description of a plan's generation, for the steps that carry the plan out.
+def planned_generation(graph: Graph, generation: str, run_id: str) -> dict[str, Any]:
+    """The description of the generation that a run has planned for, for the steps that carry the plan out.
 
     Raises GuardError when another run has planned for it since: this plan is of what the generation held before.
     """
     existing, _ = read_catalog(graph)
-    if plan.generation not in existing:
-        raise StoreError(
-            f"{plan.generation!r} is there no more: it was dropped since it was planned for. Trigger a new run"
-        )
-    about = existing[plan.generation]
-    if about.get("planned_by") == plan.run_id + TAKEN_BACK:
+    if generation not in existing:
+        raise StoreError(f"{generation!r} is there no more: it was dropped since it was planned for. Trigger a new run")
+    about = existing[generation]
+    if about.get("planned_by") == run_id + TAKEN_BACK:
         raise GuardError(
-            f"what run {plan.run_id!r} had changed in {plan.generation!r} was taken back: there is nothing to carry "
+            f"what run {run_id!r} had changed in {generation!r} was taken back: there is nothing to carry "
             "out, and nothing was done. Trigger a new run"
         )
-    if about.get("planned_by", plan.run_id) != plan.run_id:
+    if about.get("planned_by", run_id) != run_id:
         raise GuardError(
-            f"run {about['planned_by']!r} has planned for {plan.generation!r} since run {plan.run_id!r} did: what this "
+            f"run {about['planned_by']!r} has planned for {generation!r} since run {run_id!r} did: what this "
             "one would do is out of date, and nothing was done. Trigger a new run"
         )
     return about

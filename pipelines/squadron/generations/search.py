@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from squadron.cache.vectors import EmbeddingCache, cached_vectors
+from squadron.cache.vectors import EmbeddingCache
 from squadron.corpus.reading import Corpus
-from squadron.dataflow.driver import Graph
+from squadron.dataflow.cached_vectors import cached_vectors
+from squadron.dataflow.driver import Graph, shared_graph
 from squadron.dataflow.evaluation import PASSAGES_SEARCHED
+from squadron.dataflow.vector_space import generation_name, vector_space
 from squadron.embeddings.remote.failures import RefusedTextsError
 from squadron.errors import StoreError
-from squadron.generations.catalog import fingerprint, opened, read_catalog, shared_graph, vector_space
+from squadron.generations.catalog import opened, read_catalog
 from squadron.process.progress import Progress
 from squadron.settings.schema import Settings
 
@@ -101,7 +103,7 @@ def live_graph(settings: Settings) -> tuple[Graph, str]:
         raise StoreError(
             f"collection {settings.collection!r} has no live generation in {settings.store.name}: ingest first"
         )
-    if live == f"{settings.collection}_{fingerprint(vector_space(settings))[:8]}":
+    if live == generation_name(settings.collection, vector_space(settings)):
         return shared_graph(settings), live
     plain, recorded = settings.model_dump(), existing[live]["settings"]
     service = recorded["embedding"]["service"]

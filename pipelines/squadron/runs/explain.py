@@ -7,8 +7,9 @@ import pyarrow.compute as pc
 
 from squadron.corpus.quarantine import NO_TEXT, listed
 from squadron.dataflow.digests import DIGEST_BYTES, hashed, joined_values
-from squadron.dataflow.driver import Graph
-from squadron.generations.catalog import fingerprint, opened, read_catalog, shared_graph, vector_space
+from squadron.dataflow.driver import Graph, shared_graph
+from squadron.dataflow.vector_space import generation_name, vector_space
+from squadron.generations.catalog import opened, read_catalog
 from squadron.settings.registry import load
 from squadron.settings.schema import Settings
 from squadron.sources.rows import Unreadable, has_text
@@ -30,7 +31,7 @@ def explain(settings: Settings, document_id: str) -> dict[str, Any]:
     versions, unread, unknown = _versions(settings, graph, document_id)
     cut = [_cut(graph, document) for document in versions]
     refused = [entry for entry in listed(settings) if entry["document_id"] == document_id]
-    target = f"{settings.collection}_{fingerprint(vector_space(settings))[:8]}"
+    target = generation_name(settings.collection, vector_space(settings))
     wanted = cut[0]["id"].to_pylist() if len(cut) == 1 else []
     known = {name: about for name, about in existing.items() if "settings" in about}  # another is begun, or was
     held = {name: _rows_of(graph, name, document_id, about) for name, about in known.items()}

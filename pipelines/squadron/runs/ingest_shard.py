@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from squadron.cache.vectors import EmbeddingCache, cached_vectors, opened_cache
+from squadron.cache.vectors import EmbeddingCache
 from squadron.corpus import quarantine
-from squadron.dataflow.driver import Graph
+from squadron.dataflow.cached_vectors import cached_vectors, opened_cache
+from squadron.dataflow.driver import Graph, shared_graph
 from squadron.embeddings.openai_batch import waiting as openai_batch
 from squadron.embeddings.openai_batch.batched import Batched
 from squadron.embeddings.remote.failures import RefusedTextsError
-from squadron.generations.catalog import planned_generation, shared_graph
+from squadron.generations.catalog import planned_generation
 from squadron.process.prefetch import made_ahead
 from squadron.process.progress import Progress
 from squadron.runs.budget import Alert, Spending, by_endpoint, model_counters
@@ -50,7 +51,7 @@ def ingest_shard(
     """
     started = time.monotonic()
     graph = shared_graph(settings)
-    planned_generation(graph, plan)
+    planned_generation(graph, plan.generation, plan.run_id)
     collection = graph.value("collection", generation=plan.generation)
     cache = opened_cache(settings, graph)
     stage = f"ingest {shard.number + 1}/{len(plan.shards)}" if len(plan.shards) > 1 else "ingest"

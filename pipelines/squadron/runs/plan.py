@@ -9,22 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from squadron.cache.cuts import CutCache
-from squadron.cache.vectors import opened_cache, sweep
+from squadron.cache.files import sweep
 from squadron.corpus.quarantine import Findings
 from squadron.corpus.questions import questions_digest
 from squadron.corpus.reading import Corpus
+from squadron.dataflow.cached_cuts import CutCache
+from squadron.dataflow.cached_vectors import opened_cache
 from squadron.dataflow.changes import StoredDocuments
-from squadron.dataflow.driver import Graph
-from squadron.generations.catalog import (
-    create_generation,
-    describe,
-    fingerprint,
-    opened,
-    read_catalog,
-    shared_graph,
-    vector_space,
-)
+from squadron.dataflow.driver import Graph, shared_graph
+from squadron.dataflow.vector_space import generation_name, vector_space
+from squadron.generations.catalog import create_generation, describe, opened, read_catalog
 from squadron.generations.model_canary import checked_model
 from squadron.runs.budget import affordable_cost
 from squadron.runs.results import Plan
@@ -99,7 +93,7 @@ def staged_passages(settings: Settings, graph: Graph, corpus: Corpus, writer: Sh
     return staged
 
 
-def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
+def plan_run(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
     """Compare the corpus with the store, and lay out the work in staging; a dry run writes nothing.
 
     Raises SettingsError, SourceError, GuardError or StoreError before anything is embedded or stored.
@@ -155,7 +149,7 @@ def plan(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
 
 def _target(settings: Settings, graph: Graph) -> _Target:
     space = vector_space(settings)
-    generation = f"{settings.collection}_{fingerprint(space)[:8]}"
+    generation = generation_name(settings.collection, space)
     existing, live = read_catalog(graph)
     ids, version = _held(graph, generation if generation in existing else None)
     # A run that changed the generation and was not let pass, or died before that, has left what to return to.

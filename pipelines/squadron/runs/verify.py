@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from squadron.cache.vectors import EmbeddingCache, cached_vectors, opened_cache
+from squadron.cache.vectors import EmbeddingCache
 from squadron.corpus.quarantine import Findings, listed
 from squadron.corpus.reading import Corpus
+from squadron.dataflow.cached_vectors import cached_vectors, opened_cache
 from squadron.dataflow.changes import ID_DIGITS, StoredDocuments
 from squadron.dataflow.digests import Digests, as_keys, from_hex, to_hex
 from squadron.dataflow.driver import Graph

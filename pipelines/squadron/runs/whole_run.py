@@ -3,12 +3,14 @@
 from typing import Any
 
 from squadron.embeddings.openai_batch import waiting as openai_batch
-from squadron.runs import ingest_shard as ingesting
-from squadron.runs import plan as planning
-from squadron.runs import results as outcomes
-from squadron.runs import steps
 from squadron.runs.collection_lock import only_run
+from squadron.runs.evaluate import evaluate
+from squadron.runs.finish import finish
+from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
+from squadron.runs.promote import promote
 from squadron.runs.report import run_report
+from squadron.runs.results import Ingested
 from squadron.settings.schema import Settings
 from squadron.staging import abandoned as leftovers
 from squadron.staging import shards as staging
@@ -24,16 +26,16 @@ def ingest(settings: Settings) -> dict[str, Any]:
 
 
 def _ingested(settings: Settings) -> dict[str, Any]:
-    plan = planning.plan(settings, leftovers.process_run_id())
+    plan = plan_run(settings, leftovers.process_run_id())
     try:
         batched = openai_batch.waited(settings, plan.shards, plan)
         ingested = sum(
-            (ingesting.ingest_shard(settings, plan, shard, None, batched.get(shard.number)) for shard in plan.shards),
-            outcomes.Ingested(),
+            (ingest_shard(settings, plan, shard, None, batched.get(shard.number)) for shard in plan.shards),
+            Ingested(),
         )
-        finished = steps.finish(settings, plan, ingested.quarantined)
-        evaluation = steps.evaluate(settings, plan)
-        promotion = steps.promote(settings, plan, evaluation)
+        finished = finish(settings, plan, ingested.quarantined)
+        evaluation = evaluate(settings, plan)
+        promotion = promote(settings, plan, evaluation)
     finally:
         staging.remove(plan.folder)  # nobody comes back to it: the next run plans anew
     return run_report(plan, ingested, finished, evaluation, promotion)

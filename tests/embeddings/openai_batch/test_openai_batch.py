@@ -13,16 +13,16 @@ import pytest
 from typer.testing import CliRunner
 
 from squadron.__main__ import app
+from squadron.dataflow.vector_space import vector_space
 from squadron.embeddings.openai_batch.jobs import key_of
 from squadron.embeddings.openai_batch.service import parts
 from squadron.embeddings.openai_batch.waiting import waited
 from squadron.embeddings.openai_batch.work import advanced
 from squadron.embeddings.remote.failures import BusyServiceError, DeniedServiceError
 from squadron.errors import GuardError, SettingsError
-from squadron.generations import catalog
 from squadron.generations.search import search
-from squadron.runs import plan as planning
 from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings, leaves, value_of
 from tests.wire.openai_batch_server import OpenAIBatchServer
@@ -85,7 +85,7 @@ def test_a_corpus_is_embedded_in_one_batch_at_half_the_price_and_found(
     server: OpenAIBatchServer, batch_settings: Changed
 ) -> None:
     settings = batch_settings()
-    usual = planning.plan(batch_settings(**{"embedding.openai.mode": "sync"}), "dry", dry_run=True)
+    usual = plan_run(batch_settings(**{"embedding.openai.mode": "sync"}), "dry", dry_run=True)
 
     first = ingest(settings)
     second = ingest(settings)
@@ -206,7 +206,7 @@ def test_a_batch_that_is_refused_as_a_whole_is_told_and_not_waited_for(
 
 def test_a_wrong_key_is_told_without_showing_it(server: OpenAIBatchServer, batch_settings: Changed) -> None:
     settings = batch_settings()
-    plan = planning.plan(settings, "run")
+    plan = plan_run(settings, "run")
     server.key = "another"
 
     with pytest.raises(
@@ -257,7 +257,7 @@ def test_a_process_killed_between_creation_and_answer_is_resumed_without_submitt
 
 def test_a_lost_memory_is_found_in_the_services_list(server: OpenAIBatchServer, batch_settings: Changed) -> None:
     settings = batch_settings()
-    plan = planning.plan(settings, "run")
+    plan = plan_run(settings, "run")
     server.page = 1
     advanced(settings, plan.shards[0], {})
     for file in Path(str(settings.cache.path), "batches").rglob("*.json"):
@@ -273,7 +273,7 @@ def test_a_shard_that_failed_after_its_batch_asks_no_refused_text_again(
 ) -> None:
     settings = batch_settings()
     server.refused.add(line(7))
-    plan = planning.plan(settings, "run")
+    plan = plan_run(settings, "run")
     batches: dict[str, str] = {}
     while not (first := advanced(settings, plan.shards[0], batches)).ready:
         pass
@@ -290,7 +290,7 @@ def test_what_the_cache_lost_after_the_batch_is_embedded_at_once(
 ) -> None:
     settings = batch_settings()
     server.refused.add(line(7))
-    plan = planning.plan(settings, "run")
+    plan = plan_run(settings, "run")
     batched = waited(settings, plan.shards)[0]
     server.refused = {line(8)}
     for file in Path(str(settings.cache.path)).rglob("*.parquet"):
@@ -310,7 +310,7 @@ def test_a_plan_says_that_its_cost_is_that_of_batches(batch_settings: Changed) -
     done = CliRunner().invoke(app, ["plan", *(word for pair in given for word in ("--set", pair))])
 
     assert done.exit_code == 0, done.output
-    tokens = planning.plan(settings, "dry", dry_run=True).billed_tokens
+    tokens = plan_run(settings, "dry", dry_run=True).billed_tokens
     assert f"{tokens} tokens to embed, {tokens * 0.01 / 1e6:.4g} USD in batches, within a day" in done.output
 
 
@@ -336,14 +336,14 @@ def test_settings_that_batches_cannot_do_with_are_refused(
 
 
 def test_the_mode_is_no_part_of_the_vector_space(batch_settings: Changed) -> None:
-    spaces = [catalog.vector_space(batch_settings(**{"embedding.openai.mode": mode})) for mode in ("sync", "batch")]
+    spaces = [vector_space(batch_settings(**{"embedding.openai.mode": mode})) for mode in ("sync", "batch")]
 
     assert spaces[0] == spaces[1]
 
 
 def job_tokens(settings: Settings) -> int:
     """Tokens of the corpus, as the tokenizer counts them."""
-    return planning.plan(settings, "dry", dry_run=True).tokens
+    return plan_run(settings, "dry", dry_run=True).tokens
 
 
 class _DearServer(OpenAIBatchServer):
@@ -397,7 +397,7 @@ def test_what_a_batch_was_billed_counts_once_however_often_it_is_told(
     server: OpenAIBatchServer, batch_settings: Changed
 ) -> None:
     settings = batch_settings(**{"budget.max_tokens": 100_000})
-    plan = planning.plan(settings, "run")
+    plan = plan_run(settings, "run")
     (batched,) = waited(settings, plan.shards, plan).values()
 
     first = ingest_shard(settings, plan, plan.shards[0], None, batched)
@@ -410,7 +410,7 @@ def test_a_job_of_a_run_that_died_is_counted_though_a_document_has_left_since(
     server: OpenAIBatchServer, batch_settings: Changed, tmp_path: Path
 ) -> None:
     settings = batch_settings()
-    plan = planning.plan(settings, "dead")
+    plan = plan_run(settings, "dead")
     advanced(settings, plan.shards[0], {})  # submitted; then the process dies
     lines = [json.dumps({"id": str(number), "text": line(number)}) + "\n" for number in range(1, DOCUMENTS)]
     (tmp_path / "corpus.jsonl").write_text("".join(lines))
@@ -428,7 +428,7 @@ def test_a_job_of_a_run_that_died_is_counted_though_a_document_has_left_since(
 def test_a_job_of_two_shards_is_counted_once_and_is_there_for_both(
     server: OpenAIBatchServer, batch_settings: Changed, tmp_path: Path
 ) -> None:
-    plan = planning.plan(batch_settings(), "dead")
+    plan = plan_run(batch_settings(), "dead")
     advanced(batch_settings(), plan.shards[0], {})  # one shard then
 
     report = ingest(batch_settings(**{"ingest.shard_passages": 15}))  # three now

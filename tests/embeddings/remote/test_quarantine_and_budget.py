@@ -9,13 +9,16 @@ import pytest
 from rich.console import Console
 
 from squadron.corpus import quarantine
+from squadron.dataflow.driver import shared_graph
 from squadron.embeddings.remote.failures import DeniedServiceError
 from squadron.errors import GateError, GuardError
-from squadron.generations.catalog import generations, shared_graph
-from squadron.runs import ingest_shard as ingesting
-from squadron.runs import plan as planning
-from squadron.runs import steps
+from squadron.generations.catalog import generations
+from squadron.runs.evaluate import evaluate
 from squadron.runs.explain import explain
+from squadron.runs.finish import finish
+from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
+from squadron.runs.promote import promote
 from squadron.runs.report import run_report
 from squadron.runs.verify import verify
 from squadron.runs.whole_run import ingest
@@ -207,7 +210,7 @@ def test_a_run_that_costs_more_than_estimated_stops_and_the_next_one_sends_only_
             "ingest.shard_passages": shard_passages,
             "evaluation.max_questions": 0,
         }
-        tokens = planning.plan(openai_settings(**changes), "dry", dry_run=True).billed_tokens
+        tokens = plan_run(openai_settings(**changes), "dry", dry_run=True).billed_tokens
         dollars = tokens * 0.02 / 1e6
         allowed = {"budget.max_tokens": tokens * 1.1 // 1, "budget.max_cost_usd": dollars * 1.1}[limit]
 
@@ -232,7 +235,7 @@ def test_what_was_paid_for_before_the_stop_is_in_the_cache_too(openai_settings: 
             "ingest.batch_passages": 10,
             "evaluation.max_questions": 0,
         }
-        tokens = planning.plan(openai_settings(**changes), "dry", dry_run=True).billed_tokens
+        tokens = plan_run(openai_settings(**changes), "dry", dry_run=True).billed_tokens
         with pytest.raises(GuardError, match="it was stopped"):
             ingest(openai_settings(**changes, **{"budget.max_tokens": tokens}))
 
@@ -246,14 +249,14 @@ def test_what_a_failed_shard_was_billed_is_not_forgotten_when_it_is_tried_again(
 ) -> None:
     changes = {"ingest.batch_passages": 10, "embedding.openai.concurrency": 1, "embedding.openai.batch_texts": 5}
     settings = openai_settings(**changes, **{"budget.max_tokens": 1_000_000, "cache.path": None})
-    plan = planning.plan(settings, "run")
+    plan = plan_run(settings, "run")
     before = openai.tokens_billed
     openai.faults.add("POST", every=3, times=1, status=404)
 
     with pytest.raises(DeniedServiceError):
-        ingesting.ingest_shard(settings, plan, plan.shards[0])
+        ingest_shard(settings, plan, plan.shards[0])
     shared_graph.cache_clear()  # as another process
-    done = ingesting.ingest_shard(settings, plan, plan.shards[0])
+    done = ingest_shard(settings, plan, plan.shards[0])
 
     assert done.tokens_billed == openai.tokens_billed - before > plan.billed_tokens
 
@@ -267,11 +270,11 @@ def test_the_report_counts_which_endpoint_answered(openai: OpenAIServer, openai_
                 "evaluation.max_questions": 0,
             }
         )
-        plan = planning.plan(settings, "run")
+        plan = plan_run(settings, "run")
         failing.faults.add("POST", every=2, times=1, status=500)
-        ingested = ingesting.ingest_shard(settings, plan, plan.shards[0])
-        finished, evaluation = steps.finish(settings, plan), steps.evaluate(settings, plan)
-        promotion = steps.promote(settings, plan, evaluation)
+        ingested = ingest_shard(settings, plan, plan.shards[0])
+        finished, evaluation = finish(settings, plan), evaluate(settings, plan)
+        promotion = promote(settings, plan, evaluation)
         report = run_report(plan, ingested, finished, evaluation, promotion)
     hosts = [url.removeprefix("http://") for url in (failing.url, openai.url)]
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from squadron.cache.vectors import EmbeddingCache, cached_vectors
+from squadron.cache.vectors import EmbeddingCache
+from squadron.dataflow.cached_vectors import cached_vectors
 from squadron.dataflow.driver import Graph
 from squadron.embeddings.openai_batch.jobs import key_of
 from squadron.embeddings.remote.failures import RefusedTextsError

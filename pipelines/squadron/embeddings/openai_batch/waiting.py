@@ -10,11 +10,12 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from squadron.dataflow.driver import shared_graph
+from squadron.dataflow.vector_space import embedding_space
 from squadron.embeddings.openai_batch.batched import Batched
 from squadron.embeddings.openai_batch.jobs import Jobs
 from squadron.embeddings.remote.failures import BusyServiceError
 from squadron.errors import SettingsError
-from squadron.generations.catalog import embedding_space, shared_graph
 from squadron.runs.budget import Alert, Spending, Usage
 from squadron.runs.results import Plan
 from squadron.settings.schema import Settings

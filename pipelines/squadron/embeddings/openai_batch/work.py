@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from squadron.cache.vectors import opened_cache
-from squadron.dataflow.driver import Graph
+from squadron.dataflow.cached_vectors import opened_cache
+from squadron.dataflow.driver import Graph, shared_graph
 from squadron.embeddings.openai_batch.batched import Batched
 from squadron.embeddings.openai_batch.jobs import Job, key_of
 from squadron.embeddings.openai_batch.waiting import LONGEST_SECONDS, open_jobs, service_of
 from squadron.embeddings.remote.failures import BusyServiceError, DeniedServiceError, told
 from squadron.errors import EmbeddingError
-from squadron.generations.catalog import shared_graph
 from squadron.runs.budget import Spending
 from squadron.settings.schema import Settings
 from squadron.staging import shards as staging

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from squadron.cache.vectors import BROKEN, CUTS_ENDING, TEXT_BYTES, keep_file, listed, positions_of, text_digests
+from squadron.cache.files import BROKEN, CUTS_ENDING, keep_file, listed
+from squadron.cache.vectors import TEXT_BYTES, positions_of, text_digests
 from squadron.dataflow.cuts import CUTS_SCHEMA
 from squadron.dataflow.driver import Graph
 from squadron.errors import StoreError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from squadron.cache.cuts import CutCache
+from squadron.dataflow.cached_cuts import CutCache
 from squadron.dataflow.cuts import CUTS_SCHEMA
 from squadron.dataflow.driver import Graph
 from squadron.settings.layers import Layer, resolve

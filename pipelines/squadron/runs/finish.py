@@ -1,8 +1,6 @@
-"""Steps: finish, evaluate, promote, after `planning` and `ingesting`; what a task of the DAG or the command line calls.
+"""Finish: delete what left the corpus, build the index, and see that every row is there.
 
-Each takes settings and what the steps before it returned, all of it small and plain enough for XCom. Each may be
-run again after a crash: a plan is made anew, rows are replaced, deletes repeat, the live pointer is compared
-before it is moved.
+It may be run again after a crash, as every step: rows are replaced, deletes repeat.
 """
 
 import logging
@@ -12,26 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from squadron.cache.vectors import evict, opened_cache
 from squadron.corpus import quarantine
 from squadron.dataflow.changes import ID_DIGITS
 from squadron.dataflow.digests import Digests, as_keys, from_hex
-from squadron.dataflow.driver import Graph
+from squadron.dataflow.driver import Graph, shared_graph
 from squadron.errors import GuardError, StoreError
-from squadron.generations.catalog import (
-    Promotion,
-    collect_generations,
-    describe,
-    move_live,
-    now,
-    opened,
-    planned_generation,
-    read_catalog,
-    shared_graph,
-)
-from squadron.generations.search import Asking
-from squadron.runs.quality_gate import figures_before, pass_gate, taken_back, unsound_rows
-from squadron.runs.results import Evaluation, Finished, Plan
+from squadron.generations.catalog import describe, opened, planned_generation, read_catalog
+from squadron.runs.results import Finished, Plan
 from squadron.settings.schema import Settings
 from squadron.staging import shards as staging
 
@@ -56,7 +41,7 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
             "promoted"
         )
     graph = shared_graph(settings)
-    about = planned_generation(graph, plan)
+    about = planned_generation(graph, plan.generation, plan.run_id)
     collection = graph.value("collection", generation=plan.generation)
     expired = staging.read_table(f"{plan.folder}/expired.parquet")["id"].combine_chunks() if plan.deleted else _NO_IDS
     unwritten = _unwritten(graph, plan, collection, quarantined) if quarantined else Digests.joined([])
@@ -80,79 +65,6 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
         log.warning("%d rows of documents stay, whose new versions the embedding service refused", stay)
     log.info("%s holds %d rows, as planned; %d deleted; index: %s", plan.generation, rows, deleted, index)
     return Finished(rows, deleted, index, time.monotonic() - started, stay)
-
-
-def evaluate(settings: Settings, plan: Plan) -> Evaluation:
-    """Ask the generation the corpus's own questions, or probes, and read some of its new rows back.
-
-    Where nothing has changed, the recorded figures stand. Whether they are good enough is for the gate to say.
-    """
-    started = time.monotonic()
-    graph = shared_graph(settings)
-    recorded = planned_generation(graph, plan)
-    unchanged = not plan.to_embed and not plan.deleted
-    reused = unchanged and recorded.get("questions_digest") == plan.questions_digest
-    if reused and plan.generation == plan.live:
-        log.info("nothing changed since %s was evaluated: its figures stand", plan.generation)
-        asked = recorded.get("questions", plan.questions)
-        return Evaluation(recorded["metrics"], {}, [], asked, plan.asked, True, time.monotonic() - started)
-    questions = staging.read_table(f"{plan.folder}/questions.parquet")
-    asking = Asking.of(graph, questions, opened_cache(settings, graph, "query"))
-    metrics = recorded["metrics"] if reused else asking.measured(opened(graph, plan.generation))
-    before = figures_before(settings, plan, asking, questions)
-    unsound = unsound_rows(graph, plan)
-    asked = asking.questions.num_rows
-    return Evaluation(metrics, before, unsound, asked, plan.asked, reused, time.monotonic() - started)
-
-
-def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion:
-    """Make the generation live if it is good enough, record its figures, and drop generations beyond retention.
-
-    Raises GateError when recall@10 is too low, StaleLiveError when another run moved the pointer, GuardError when
-    another run has planned for the generation since.
-    """
-    started = time.monotonic()
-    graph = shared_graph(settings)
-    rolled_back = planned_generation(graph, plan).get("rolled_back_at")
-    staging.remove(plan.folder)
-    pass_gate(settings, graph, plan, evaluation)
-    describe(
-        graph,
-        plan.generation,
-        metrics=evaluation.metrics,
-        questions=evaluation.questions,
-        questions_digest=plan.questions_digest,
-        measured_digest=plan.questions_digest,
-        base_version=None,
-        updated_at=now(),
-    )
-    held = None
-    if plan.generation != plan.live:
-        if rolled_back:
-            held = f"{plan.generation} was rolled back at {rolled_back}: `promote {plan.generation}` makes it live"
-            log.warning("not promoted: %s", held)
-        else:
-            move_live(graph, plan.live, plan.generation)
-            log.info("%s is live in %s, %s before", plan.generation, plan.collection, plan.live)
-    collected = [] if held else collect_generations(graph, settings)
-    if settings.cache.path and settings.cache.max_age_days:
-        evict(settings.cache.path, settings.cache.max_age_days)
-    pointer = graph.value("live_generation")
-    return Promotion(
-        live=pointer and pointer["generation"],
-        previous=pointer and pointer["previous"],
-        promoted=plan.generation != plan.live and not held,
-        held=held,
-        collected=collected,
-        seconds=time.monotonic() - started,
-    )
-
-
-def withdraw(settings: Settings, plan: Plan) -> str:
-    """Undo what a run has changed in place, because a person says so; what came of it, in a sentence."""
-    graph = shared_graph(settings)
-    planned_generation(graph, plan)
-    return taken_back(graph, plan)
 
 
 def _unwritten(graph: Graph, plan: Plan, collection: Any, quarantined: int) -> Digests:

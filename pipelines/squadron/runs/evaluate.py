@@ -1,0 +1,38 @@
+"""Evaluate: how well the generation of a plan answers the corpus's own questions."""
+
+import logging
+import time
+
+from squadron.dataflow.cached_vectors import opened_cache
+from squadron.dataflow.driver import shared_graph
+from squadron.generations.catalog import opened, planned_generation
+from squadron.generations.search import Asking
+from squadron.runs.quality_gate import figures_before, unsound_rows
+from squadron.runs.results import Evaluation, Plan
+from squadron.settings.schema import Settings
+from squadron.staging import shards as staging
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(settings: Settings, plan: Plan) -> Evaluation:
+    """Ask the generation the corpus's own questions, or probes, and read some of its new rows back.
+
+    Where nothing has changed, the recorded figures stand. Whether they are good enough is for the gate to say.
+    """
+    started = time.monotonic()
+    graph = shared_graph(settings)
+    recorded = planned_generation(graph, plan.generation, plan.run_id)
+    unchanged = not plan.to_embed and not plan.deleted
+    reused = unchanged and recorded.get("questions_digest") == plan.questions_digest
+    if reused and plan.generation == plan.live:
+        log.info("nothing changed since %s was evaluated: its figures stand", plan.generation)
+        asked = recorded.get("questions", plan.questions)
+        return Evaluation(recorded["metrics"], {}, [], asked, plan.asked, True, time.monotonic() - started)
+    questions = staging.read_table(f"{plan.folder}/questions.parquet")
+    asking = Asking.of(graph, questions, opened_cache(settings, graph, "query"))
+    metrics = recorded["metrics"] if reused else asking.measured(opened(graph, plan.generation))
+    before = figures_before(settings, plan, asking, questions)
+    unsound = unsound_rows(graph, plan)
+    asked = asking.questions.num_rows
+    return Evaluation(metrics, before, unsound, asked, plan.asked, reused, time.monotonic() - started)
