@@ -122,7 +122,7 @@ def build_driver(settings: Settings) -> driver.Driver:
 
 
 def inputs(settings: Settings) -> dict[str, Any]:
-    """The settings as the inputs that the nodes name; none of them is a secret."""
+    """The settings as the inputs that the nodes name, and inputs that may be absent; none of them is a secret."""
     return {
         "embedding_settings": getattr(settings.embedding, settings.embedding.service),
         "store_settings": getattr(settings.store, settings.store.name),
@@ -133,6 +133,7 @@ def inputs(settings: Settings) -> dict[str, Any]:
         "metadata_columns": settings.source.columns.metadata,
         "filter": {},
         "kept_version": None,
+        "answered": None,
     }
 
 
