@@ -26,9 +26,9 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.machine import processor
-from squadron.dataflow.records import VECTOR_COLUMN
 from squadron.settings.registry import load
 from squadron.settings.schema import IngestSettings
+from squadron.stores.record_schema import VECTOR_COLUMN
 
 STORES = {"lancedb": "lancedb", "pgvector": "psycopg", "pinecone": "pinecone", "weaviate": "weaviate-client"}
 """The stores, and the packages of their bare clients."""
@@ -69,6 +69,7 @@ def measured(name: str, calls: list[pa.Table], rounds: int) -> dict[str, Any]:
     expired = ids[: int(len(ids) * DELETED_FRACTION)]
     times: dict[str, dict[str, list[tuple[float, float]]]] = {}
     counts: dict[str, int] = {}
+    dimension = len(calls[0][VECTOR_COLUMN][0])
     with peer.served() as settings, peer.connected(settings) as bare:
         client = store.client(settings)
         ways: dict[str, Callable[[Any], Actions]] = {
@@ -78,7 +79,7 @@ def measured(name: str, calls: list[pa.Table], rounds: int) -> dict[str, Any]:
         for number in range(rounds + 1):
             for way in sorted(ways, reverse=number % 2 == 0):
                 generation = f"bench_{number:07x}{'a' if way == 'ours' else 'b'}"
-                opened = store.collection(client, "bench", generation, len(calls[0][VECTOR_COLUMN][0]), "cosine", ())
+                opened = store.generation_table(client, "bench", generation, dimension, "cosine", ())
                 for action, act in ways[way](opened).items():
                     taken, count = timed(act)
                     if number:  # the first round opens connections, and is not counted

@@ -12,8 +12,8 @@ import pyarrow as pa
 from weaviate.classes.data import DataObject
 from weaviate.classes.query import Filter
 
-from squadron.dataflow.records import VECTOR_COLUMN
 from squadron.settings.store_sections import WeaviateSettings
+from squadron.stores.record_schema import VECTOR_COLUMN
 from squadron.stores.weaviate.rows import IDS_PER_DELETE, ROWS_PER_MESSAGE
 from squadron.stores.weaviate.schema import Generation
 

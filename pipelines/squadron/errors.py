@@ -8,7 +8,8 @@ SquadronError
 ├── EmbeddingError       the embedding service refused, or returned what cannot be stored
 │   └── Busy..., Denied..., RefusedRequest... and RefusedTexts...: how, in embeddings/retrying.py
 ├── StoreError           the vector store refused, cannot be reached, or holds what it should not
-│   └── StaleLiveError   another run moved the live pointer first
+│   ├── StaleLiveError   another run moved the live pointer first
+│   └── StaleRecordError another run wrote the generation's record first
 └── GateError            the candidate generation is not good enough to be promoted
 
 Each message says what was found, what was wanted and what to do.
@@ -45,6 +46,10 @@ class StoreError(SquadronError):
 
 class StaleLiveError(StoreError):
     """Another run moved the live pointer since this one read it."""
+
+
+class StaleRecordError(StoreError):
+    """Another run wrote the generation's record since this one read it."""
 
 
 class GateError(SquadronError):

@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from squadron.errors import SettingsError, StaleLiveError, StoreError
+from squadron.errors import SettingsError, StaleLiveError, StaleRecordError, StoreError
+from squadron.stores.contract import StoredRecord
 from squadron.stores.record_checks import MATCH_SCHEMA
 from tests.stores.subject import (
     BLUE,
@@ -121,7 +122,7 @@ class StoreContract:
     def test_nothing_shows_the_secret(self, store: Store) -> None:
         client = store.client()
         generation = store.generation(client=client)
-        shown = f"{client!r} {client} {generation.collection!r} {generation.collection} {store.settings!r}"
+        shown = f"{client!r} {client} {generation.table!r} {generation.table} {store.settings!r}"
         assert not store.secret or store.secret not in shown
 
     # Opening a generation
@@ -465,42 +466,90 @@ class StoreContract:
 
     # Generations and what is live
 
-    def test_a_description_is_replaced(self, store: Store) -> None:
+    def test_a_generation_begins_with_a_record(self, store: Store) -> None:
+        store.generation(BLUE)
+        (record,) = store.records().values()
+        assert (json.loads(record.text).keys(), record.revision) == ({"created_at"}, 1)
+        store.generation(BLUE, client=store.client())  # to open it again writes none
+        assert store.records() == {BLUE: record}
+
+    def test_a_record_is_replaced_and_its_revision_grows_by_one(self, store: Store) -> None:
         store.generation(BLUE)
         store.generation(GREEN)
-        first = {"metrics": {"recall_at_10": 0.5}, "note": "naïve 'quoted' \"東京\"", "rows": 3, "index": None}
-        assert store.describe(BLUE, first) == BLUE
-        assert store.generations() == {BLUE: first, GREEN: {}}
-        store.describe(BLUE, {"metrics": {}})
-        assert store.generations() == {BLUE: {"metrics": {}}, GREEN: {}}
+        first = json.dumps({"metrics": {"recall_at_10": 0.5}, "note": "naïve 'quoted' \"東京\" \0", "index": None})
+        assert store.record(BLUE, first, expected_revision=1) == StoredRecord(first, 2)
+        assert store.records()[BLUE] == StoredRecord(first, 2)
+        assert store.record(BLUE, "{}", expected_revision=2) == StoredRecord("{}", 3)
+        assert store.records()[BLUE] == StoredRecord("{}", 3)
+        assert store.records()[GREEN].revision == 1
 
-    def test_a_long_description_is_kept(self, store: Store) -> None:
+    def test_a_long_record_comes_back_as_it_was(self, store: Store) -> None:
         store.generation(BLUE)
-        description = {"vector_space": {f"key {number}": "é" * 50 for number in range(100)}}
-        store.describe(BLUE, description)
-        assert json.dumps(store.generations()[BLUE]) == json.dumps(description)
+        text = json.dumps({"vector_space": {f"key {number}": "é" * 50 for number in range(100)}})
+        store.record(BLUE, text, expected_revision=1)
+        assert store.records()[BLUE].text == text
 
-    def test_a_description_alone_makes_no_generation(self, store: Store) -> None:
+    @pytest.mark.parametrize("expected_revision", [0, 1, 3])
+    def test_a_record_of_another_revision_than_expected_is_not_replaced(
+        self, store: Store, expected_revision: int
+    ) -> None:
         store.generation(BLUE)
-        store.describe(GREEN, {"rows": 3})
-        assert set(store.generations()) == {BLUE}
+        stored = store.record(BLUE, '{"rows": 1}', expected_revision=1)
+        expected = f"revision {expected_revision}" if expected_revision else "no record"
+        with pytest.raises(StaleRecordError, match=f"{BLUE}.*holds revision 2, this run expected {expected}"):
+            store.record(BLUE, '{"rows": 2}', expected_revision)
+        assert store.records()[BLUE] == stored
+
+    def test_the_same_record_written_again_is_refused_once_it_was_written(self, store: Store) -> None:
+        store.generation(BLUE)
+        store.record(BLUE, '{"rows": 1}', expected_revision=1)
+        with pytest.raises(StaleRecordError):
+            store.record(BLUE, '{"rows": 2}', expected_revision=1)
+        assert store.generations()[BLUE] == {"rows": 1}
+
+    @pytest.mark.parametrize(("expected_revision", "error"), [(0, StoreError), (1, StaleRecordError)])
+    def test_a_record_alone_makes_no_generation(
+        self, store: Store, expected_revision: int, error: type[StoreError]
+    ) -> None:
+        store.generation(BLUE)
+        with pytest.raises(error, match=GREEN) as refused:
+            store.record(GREEN, "{}", expected_revision)
+        assert type(refused.value) is error
+        assert set(store.records()) == {BLUE}
+
+    def test_of_writers_of_one_record_at_once_one_wins(self, store: Store) -> None:
+        store.generation(BLUE)
+        texts = [json.dumps({"run": number}) for number in range(4)]
+        clients = [store.client() for _ in texts]
+        outcomes = at_once(
+            *(
+                lambda text=text, client=client: store.record(BLUE, text, 1, client)
+                for text, client in zip(texts, clients, strict=True)
+            )
+        )
+        won = [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
+        assert {type(outcome) for outcome in outcomes if outcome not in won} <= {StaleRecordError}
+        assert store.records()[BLUE] in won
+        if reason := self.never.get("compare_and_set"):
+            pytest.xfail(reason)
+        assert [record.revision for record in won] == [2]
 
     def test_promoting_moves_the_pointer_and_keeps_the_previous(self, store: Store) -> None:
         store.generation(BLUE)
         store.generation(GREEN)
         first = store.promote(BLUE, expected_live=None)
         assert store.live() == first
-        assert (first["generation"], first["previous"], first["revision"]) == (BLUE, None, 1)
+        assert (first.generation, first.previous, first.revision) == (BLUE, None, 1)
         second = store.promote(GREEN, expected_live=BLUE)
         assert store.live() == second
-        assert (second["generation"], second["previous"], second["revision"]) == (GREEN, BLUE, 2)
-        assert datetime.fromisoformat(second["promoted_at"]).tzinfo
-        assert set(second) == {"collection", "generation", "previous", "revision", "promoted_at"}
+        assert (second.generation, second.previous, second.revision) == (GREEN, BLUE, 2)
+        assert datetime.fromisoformat(second.promoted_at).tzinfo
+        assert second.collection == COLLECTION
 
     def test_going_back_is_promoting_the_previous(self, store: Store) -> None:
         self._promote_green_after_blue(store)
-        assert store.promote(BLUE, expected_live=GREEN)["previous"] == GREEN
-        assert store.live()["generation"] == BLUE
+        assert store.promote(BLUE, expected_live=GREEN).previous == GREEN
+        assert store.live().generation == BLUE
 
     def test_promoting_what_is_live_changes_nothing(self, store: Store) -> None:
         """A task that crashed after it moved the pointer is run again with what it expected before."""
@@ -553,7 +602,7 @@ class StoreContract:
         if reason := self.never.get("compare_and_set"):
             pytest.xfail(reason)
         assert len(won) == 1
-        assert won[0]["previous"] == expected
+        assert won[0].previous == expected
 
     def test_the_live_generation_is_not_dropped(self, store: Store) -> None:
         store.generation(BLUE).write(records(range(3)))
@@ -588,7 +637,7 @@ class StoreContract:
             store.promote(generation, None, name)
         for size, (name, generation) in enumerate(made.items(), start=1):
             assert store.generations(name) == {generation: {"of": name}}
-            assert store.live(name)["generation"] == generation
+            assert store.live(name).generation == generation
             assert store.generation(generation, collection_name=name).found() == ids(range(size))
 
     def test_first_generations_and_promotions_of_collections_at_once_are_all_kept(self, store: Store) -> None:
@@ -599,7 +648,7 @@ class StoreContract:
             store.promote(f"{name}_0000b10e", None, name, client=clients[name])
 
         assert at_once(*(lambda name=name: start(name) for name in clients)) == [None] * 4
-        assert [store.live(name)["generation"] for name in clients] == [f"{name}_0000b10e" for name in clients]
+        assert [store.live(name).generation for name in clients] == [f"{name}_0000b10e" for name in clients]
         assert [store.generations(name) for name in clients] == [{f"{name}_0000b10e": {}} for name in clients]
 
     def test_a_generation_of_another_collection_is_not_dropped(self, store: Store) -> None:

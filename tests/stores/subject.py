@@ -1,5 +1,6 @@
 """The subject of the contract: a store's module with settings, and rows and numbers to try it with."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
-from squadron.dataflow.records import VECTOR_COLUMN
+from squadron.stores.contract import LivePointer, StoredRecord
+from squadron.stores.record_schema import VECTOR_COLUMN
 
 COLLECTION = "squad"
 BLUE, GREEN = "squad_0000b10e", "squad_000062ee"
@@ -62,7 +64,7 @@ class Store:
     ) -> "Generation":
         """A generation, created if absent."""
         opened = self.call(
-            "collection",
+            "generation_table",
             client=client or self.first_client,
             collection_name=collection_name,
             generation=name,
@@ -72,23 +74,37 @@ class Store:
         )
         return Generation(self, opened, metric)
 
+    def records(self, collection_name: str = COLLECTION, client: Any = None) -> dict[str, StoredRecord]:
+        """The records of the generations, as they are stored."""
+        return self._catalog("generation_records", collection_name, client)
+
+    def record(self, generation: str, text: str, expected_revision: int, client: Any = None) -> StoredRecord:
+        """The generation's record, written in place of the one with the expected revision."""
+        values = {"record_text": text, "expected_revision": expected_revision}
+        return self._catalog("record_stored", COLLECTION, client, generation=generation, **values)
+
     def generations(self, collection_name: str = COLLECTION) -> dict[str, dict[str, Any]]:
-        """Their descriptions, but for since when they are there."""
-        found = self._catalog("generations", collection_name)
+        """What the records say, but for since when the generations are there."""
+        found = {name: json.loads(record.text) for name, record in self.records(collection_name).items()}
         return {name: {k: v for k, v in about.items() if k != "created_at"} for name, about in found.items()}
 
-    def created_at(self, generation: str, collection_name: str = COLLECTION) -> str:
-        return self._catalog("generations", collection_name)[generation]["created_at"]
+    def created_at(self, generation: str) -> str:
+        return json.loads(self.records()[generation].text)["created_at"]
 
-    def live(self, collection_name: str = COLLECTION) -> dict[str, Any] | None:
+    def live(self, collection_name: str = COLLECTION) -> LivePointer | None:
         return self._catalog("live_generation", collection_name)
 
-    def describe(self, generation: str, description: dict[str, Any], collection_name: str = COLLECTION) -> str:
-        return self._catalog("described", collection_name, generation=generation, description=description)
+    def describe(self, generation: str, description: dict[str, Any], collection_name: str = COLLECTION) -> StoredRecord:
+        """The generation's record, written in place of whichever is there."""
+        values = {
+            "record_text": json.dumps(description),
+            "expected_revision": self.records(collection_name)[generation].revision,
+        }
+        return self._catalog("record_stored", collection_name, generation=generation, **values)
 
     def promote(
         self, generation: str, expected_live: str | None, collection_name: str = COLLECTION, client: Any = None
-    ) -> dict[str, Any]:
+    ) -> LivePointer:
         given = {"generation": generation, "expected_live": expected_live}
         return self._catalog("promoted", collection_name, client, **given)
 
@@ -110,7 +126,7 @@ class Generation:
     """One generation, opened."""
 
     store: Store
-    collection: Any
+    table: Any
     metric: str
 
     def write(self, rows: pa.Table) -> int:
@@ -139,8 +155,8 @@ class Generation:
 
     def earlier(self, version: int) -> "Generation":
         """The generation as it was at that version."""
-        client, name = self.store.first_client, self.collection.name
-        opened = self.store.call("earlier_collection", client=client, generation=name, earlier_version=version)
+        client, name = self.store.first_client, self.table.name
+        opened = self.store.call("earlier_table", client=client, generation=name, earlier_version=version)
         return Generation(self.store, opened, self.metric)
 
     def search(self, queries: np.ndarray, top_k: int = 10, filter: Mapping[str, str] | None = None) -> pa.Table:
@@ -151,7 +167,7 @@ class Generation:
         return sorted(self.search(vectors(1, seed=5), top_k=1000, filter=filter)["id"].to_pylist())
 
     def _call(self, node: str, **values: Any) -> Any:
-        return self.store.call(node, collection=self.collection, metric=self.metric, **values)
+        return self.store.call(node, generation_table=self.table, metric=self.metric, **values)
 
 
 @dataclass(frozen=True)

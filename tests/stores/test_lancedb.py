@@ -8,11 +8,25 @@ import numpy as np
 import pytest
 
 from squadron.settings.store_sections import LanceDBSettings
+from squadron.stores.contract import StoredRecord
 from squadron.stores.lancedb import search as lancedb_search
 from squadron.stores.lancedb import store as lancedb_store
 from squadron.stores.lancedb.search import MANY_QUERIES
 from tests.stores.contract import StoreContract
-from tests.stores.subject import METRICS, Store, Unusable, exact_scores, ids, passage_id, records, vectors, vectors_of
+from tests.stores.subject import (
+    BLUE,
+    GREEN,
+    METRICS,
+    Store,
+    Unusable,
+    at_once,
+    exact_scores,
+    ids,
+    passage_id,
+    records,
+    vectors,
+    vectors_of,
+)
 
 
 class TestLanceDB(StoreContract):
@@ -43,6 +57,38 @@ def test_a_place_may_be_given_as_a_file_uri(tmp_path: Path) -> None:
 
 
 @pytest.fixture
+def earlier(tmp_path: Path) -> Store:
+    """A store whose records an earlier version of Squadron wrote, without revisions."""
+    store = Store(lancedb_store, LanceDBSettings(uri=str(tmp_path / "lancedb")))
+    for generation in (BLUE, GREEN):
+        store.generation(generation)
+    records = store.first_client.connection.open_table("_generations")
+    records.drop_columns(["revision"])
+    return store
+
+
+def test_a_record_of_an_earlier_version_has_the_first_revision(earlier: Store) -> None:
+    stored = earlier.records()
+    assert [record.revision for record in stored.values()] == [1, 1]
+    assert earlier.record(BLUE, '{"rows": 4}', expected_revision=1) == StoredRecord('{"rows": 4}', 2)
+    assert earlier.records() == {BLUE: StoredRecord('{"rows": 4}', 2), GREEN: stored[GREEN]}
+
+
+def test_a_generation_is_added_to_those_of_an_earlier_version(earlier: Store) -> None:
+    earlier.generation("squad_0000feed")
+    assert [record.revision for record in earlier.records().values()] == [1, 1, 1]
+
+
+def test_first_writers_over_an_earlier_version_at_once_are_kept(earlier: Store) -> None:
+    clients = {generation: earlier.client() for generation in (BLUE, GREEN)}
+    outcomes = at_once(
+        *(lambda name=name: earlier.record(name, "{}", 1, client=clients[name]) for name in (BLUE, GREEN))
+    )
+    assert outcomes == [StoredRecord("{}", 2)] * 2
+    assert earlier.records() == dict.fromkeys((BLUE, GREEN), StoredRecord("{}", 2))
+
+
+@pytest.fixture
 def indexing(tmp_path: Path) -> Store:
     """A store that builds an index from 500 rows."""
     return Store(lancedb_store, LanceDBSettings(uri=str(tmp_path / "lancedb"), index_min_rows=500))
@@ -66,7 +112,7 @@ def test_an_index_that_finds_too_little_is_dropped(indexing: Store, caplog: pyte
     blue, rows = indexing.generation(dimension=64), records(range(4000), dimension=64)
     blue.write(rows)
     coarse = lancedb.index.IvfPq(distance_type="cosine", num_partitions=1, num_sub_vectors=1)
-    blue.collection.create_index("vector", config=coarse)
+    blue.table.create_index("vector", config=coarse)
 
     assert blue.build_index() == "none: exact search over 4000 rows"
 

@@ -14,30 +14,31 @@ from squadron.settings.schema import Settings
 
 CONTRACT = {
     "client": ["store_settings"],
-    "collection": ["client", "collection_name", "generation", "dimension", "metric", "metadata_columns"],
-    "stored_ids": ["collection"],
-    "stored_rows": ["collection", "wanted_ids"],
-    "rows_written": ["collection", "records"],
-    "rows_deleted": ["collection", "expired_ids"],
-    "row_count": ["collection"],
-    "version": ["collection"],
-    "restored": ["collection", "earlier_version"],
-    "earlier_collection": ["client", "generation", "earlier_version"],
-    "index_built": ["collection", "metric", "store_settings", "kept_version"],
-    "matches": ["collection", "query_vectors", "top_k", "metric", "filter"],
-    "generations": ["client", "collection_name"],
-    "described": ["client", "collection_name", "generation", "description"],
+    "generation_table": ["client", "collection_name", "generation", "dimension", "metric", "metadata_columns"],
+    "stored_ids": ["generation_table"],
+    "stored_rows": ["generation_table", "wanted_ids"],
+    "rows_written": ["generation_table", "records"],
+    "rows_deleted": ["generation_table", "expired_ids"],
+    "row_count": ["generation_table"],
+    "version": ["generation_table"],
+    "restored": ["generation_table", "earlier_version"],
+    "earlier_table": ["client", "generation", "earlier_version"],
+    "index_built": ["generation_table", "metric", "store_settings", "kept_version"],
+    "matches": ["generation_table", "query_vectors", "top_k", "metric", "filter"],
+    "generation_records": ["client", "collection_name"],
+    "record_stored": ["client", "collection_name", "generation", "record_text", "expected_revision"],
     "live_generation": ["client", "collection_name"],
     "promoted": ["client", "collection_name", "generation", "expected_live"],
     "dropped": ["client", "collection_name", "generation"],
 }
 """The nodes of a store and what they are made of."""
-OWN_TYPES = ("client", "collection", "earlier_collection", "store_settings")
+OWN_TYPES = ("client", "generation_table", "earlier_table", "store_settings")
 """Parameters and nodes whose types are the store's own."""
 GIVEN = {
     "generation": "squad_0000b10e",
     "expected_live": "squad_0000b10e",
-    "description": {"rows": 1},
+    "record_text": "{}",
+    "expected_revision": 1,
     "query_texts": ["a question"],
     "top_k": 10,
     "wanted_ids": pa.array([], pa.string()),
@@ -73,8 +74,12 @@ def test_a_store_uses_its_own_types_in_the_same_sense_everywhere(name: str) -> N
     hints = {node: get_type_hints(function) for node, function in _nodes(name).items()}
     for own in OWN_TYPES:
         assert len({types[own] for types in hints.values() if own in types}) <= 1
-    assert hints["client"]["return"] == hints["collection"]["client"]
-    assert hints["collection"]["return"] == hints["rows_written"]["collection"] == hints["earlier_collection"]["return"]
+    assert hints["client"]["return"] == hints["generation_table"]["client"]
+    assert (
+        hints["generation_table"]["return"]
+        == hints["rows_written"]["generation_table"]
+        == hints["earlier_table"]["return"]
+    )
     assert hints["client"]["store_settings"] is type(getattr(Settings().store, name))
 
 

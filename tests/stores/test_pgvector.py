@@ -10,12 +10,14 @@ import pytest
 from pydantic import ValidationError
 
 from squadron.settings.store_sections import PgvectorSettings
+from squadron.stores.contract import StoredRecord
 from squadron.stores.pgvector import store as pgvector_store
 from tests.stores import postgres
 from tests.stores.contract import StoreContract
 from tests.stores.postgres import Postgres
 from tests.stores.subject import (
     BLUE,
+    GREEN,
     METRICS,
     Store,
     Unusable,
@@ -146,7 +148,7 @@ def test_a_connection_that_the_server_ended_is_made_anew_for_whatever_is_asked(s
         "write": (lambda: blue.write(rows), 10),
         "ids": (lambda: sorted(blue.ids()), ids(range(10))),
         "search": (lambda: blue.found(), ids(range(10))),
-        "promote": (lambda: store.promote(BLUE, expected_live=None)["generation"], BLUE),
+        "promote": (lambda: store.promote(BLUE, expected_live=None).generation, BLUE),
         "delete": (lambda: blue.delete(ids(range(3))), 3),
         "count": (lambda: blue.count(), 7),
         "index": (lambda: blue.build_index(), "none: exact search over 7 rows"),
@@ -156,6 +158,25 @@ def test_a_connection_that_the_server_ended_is_made_anew_for_whatever_is_asked(s
             end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'squadron'"
             assert other.execute(end).fetchone() != (0,), name
             assert ask() == wanted, name
+    store.close()
+
+
+def test_a_record_of_an_earlier_version_has_the_first_revision(settings: PgvectorSettings) -> None:
+    store = Store(pgvector_store, settings)
+    for generation in (BLUE, GREEN):
+        store.generation(generation)
+    with psycopg.connect(settings.uri) as other:
+        other.execute(f"ALTER TABLE {settings.schema_name}._generations DROP COLUMN revision")
+    stored = store.records()
+    assert [record.revision for record in stored.values()] == [1, 1]
+    assert store.generation(GREEN).count() == 0
+    assert store.generation("squad_0000feed").count() == 0
+    assert store.record(BLUE, '{"rows": 4}', expected_revision=1) == StoredRecord('{"rows": 4}', 2)
+    assert {name: record.revision for name, record in store.records().items()} == {
+        BLUE: 2,
+        GREEN: 1,
+        "squad_0000feed": 1,
+    }
     store.close()
 
 

@@ -13,6 +13,7 @@ import pytest
 from weaviate.classes.query import Filter
 
 from squadron.settings.store_sections import WeaviateSettings
+from squadron.stores.contract import LivePointer
 from squadron.stores.weaviate import catalog as weaviate_catalog
 from squadron.stores.weaviate import store as weaviate_store
 from squadron.stores.weaviate.connection import connected
@@ -54,6 +55,8 @@ class PrefixedStore(Store):
 def _bare(value: Any) -> Any:
     if isinstance(value, dict):
         return {_bare(name): _bare(one) for name, one in value.items()}
+    if isinstance(value, LivePointer):
+        return LivePointer(**_bare(vars(value)))
     return value.removeprefix(PREFIX) if isinstance(value, str) else value
 
 

@@ -1,7 +1,7 @@
 """Faults: what a server of ours does wrong on request, described for any service that answers HTTP."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -28,6 +28,8 @@ class Fault:
     """Answer that much later."""
     rows: int | None = None
     """Take only so many rows of a write, and say so in the answer."""
+    meanwhile: Callable[[], object] | None = None
+    """What another client does before the request is answered."""
     seen: int = 0
     """Requests that matched."""
     done: int = 0
@@ -55,6 +57,12 @@ class Faults:
 
     def of(self, request: str) -> Fault | None:
         """The fault that befalls a request, given as `METHOD /path`."""
+        fault = self._first(request)
+        if fault and fault.meanwhile:
+            fault.meanwhile()
+        return fault
+
+    def _first(self, request: str) -> Fault | None:
         with self._lock:
             for fault in self._faults:
                 if not re.search(fault.requests, request) or fault.done == fault.times:

@@ -151,7 +151,7 @@ def _corpus_types(columns: ColumnSettings) -> dict[str, str]:
 
 
 def _record_types(columns: ColumnSettings) -> dict[str, str]:
-    from squadron.dataflow.records import record_schema
+    from squadron.stores.record_schema import record_schema
 
     fields = record_schema(1, columns.metadata)
     return {field.name: "list<float>" if field.name == "vector" else str(field.type) for field in fields}

@@ -1,15 +1,10 @@
 """Records: passages with their vectors, as the stores take them."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
 
 from squadron.errors import EmbeddingError
-
-VECTOR_COLUMN = "vector"
-RECORD_COLUMNS = ("id", "document_id", "title", "ordinal", "text", VECTOR_COLUMN)
-"""What every record has, beside the metadata columns."""
+from squadron.stores.record_schema import VECTOR_COLUMN
 
 
 def records(passages: pa.Table, embeddings: np.ndarray, dimension: int) -> pa.Table:
@@ -32,18 +27,3 @@ def records(passages: pa.Table, embeddings: np.ndarray, dimension: int) -> pa.Ta
     values = pa.array(embeddings.ravel())
     vectors = pa.FixedSizeListArray.from_arrays(values, dimension)
     return passages.drop_columns(["tokens"]).append_column(VECTOR_COLUMN, vectors)
-
-
-def record_schema(dimension: int, metadata_columns: Sequence[str]) -> pa.Schema:
-    """The columns of a record."""
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("document_id", pa.string()),
-            pa.field("title", pa.string()),
-            pa.field("ordinal", pa.int32()),
-            pa.field("text", pa.string()),
-            *(pa.field(name, pa.string()) for name in metadata_columns),
-            pa.field(VECTOR_COLUMN, pa.list_(pa.float32(), dimension)),
-        ]
-    )

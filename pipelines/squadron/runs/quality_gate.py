@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from squadron.dataflow.driver import Graph
-from squadron.dataflow.vectors import vectors_of
 from squadron.errors import GateError, SquadronError, StoreError
 from squadron.generations.catalog import TAKEN_BACK, describe, opened, read_catalog
 from squadron.generations.search import Asking, live_graph
 from squadron.runs.results import Evaluation, Plan
 from squadron.settings.schema import Settings
 from squadron.staging import shards as staging
+from squadron.stores.record_schema import vectors_of
 
 log = logging.getLogger(__name__)
 

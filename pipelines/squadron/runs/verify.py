@@ -21,7 +21,6 @@ from squadron.dataflow.cached_vectors import cached_vectors, opened_cache
 from squadron.dataflow.changes import ID_DIGITS, StoredDocuments
 from squadron.dataflow.digests import Digests, as_keys, from_hex, to_hex
 from squadron.dataflow.driver import Graph
-from squadron.dataflow.vectors import vectors_of
 from squadron.embeddings.remote.failures import RefusedTextsError
 from squadron.errors import GuardError
 from squadron.generations.catalog import describe, opened, read_catalog
@@ -32,6 +31,7 @@ from squadron.runs.budget import affordable_cost
 from squadron.runs.collection_lock import only_run
 from squadron.settings.schema import Settings
 from squadron.sources.rows import Unreadable
+from squadron.stores.record_schema import vectors_of
 
 log = logging.getLogger(__name__)
 

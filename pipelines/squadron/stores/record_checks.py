@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from squadron.dataflow.records import VECTOR_COLUMN
 from squadron.errors import StoreError
+from squadron.stores.record_schema import VECTOR_COLUMN
 
 MATCH_SCHEMA = pa.schema(
     [

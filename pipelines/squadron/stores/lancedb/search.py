@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from squadron.dataflow.records import VECTOR_COLUMN
 from squadron.errors import StoreError
 from squadron.stores.exact_search import exact_neighbours
 from squadron.stores.lancedb import tables
 from squadron.stores.lancedb.runtime import lancedb
 from squadron.stores.record_checks import MATCH_SCHEMA
+from squadron.stores.record_schema import VECTOR_COLUMN
 
 QUERIES_PER_SEARCH = 100
 # From so many queries on, one pass over all vectors costs less than LanceDB's exact search of each (20,000 rows,
@@ -26,56 +26,56 @@ DEPTH = 10
 
 
 def nearest_rows(
-    collection: lancedb.table.Table, query_vectors: np.ndarray, metric: str, top_k: int, where: str
+    table: lancedb.table.Table, query_vectors: np.ndarray, metric: str, top_k: int, where: str
 ) -> pa.Table:
-    """The nearest rows of each query, as `stores.checks.MATCH_SCHEMA` says. `where`: SQL, or empty for all rows."""
-    if len(query_vectors) >= MANY_QUERIES and not where and not vector_indices(collection):
-        with tables.reported(f"{collection.uri} could not be searched"):
-            return _exact_matches(collection, query_vectors, metric, top_k)
+    """The nearest rows of each query, as `record_checks.MATCH_SCHEMA` says. `where`: SQL, or empty for all rows."""
+    if len(query_vectors) >= MANY_QUERIES and not where and not vector_indices(table):
+        with tables.reported(f"{table.uri} could not be searched"):
+            return _exact_matches(table, query_vectors, metric, top_k)
     parts = [MATCH_SCHEMA.empty_table()]
     for start in range(0, len(query_vectors), QUERIES_PER_SEARCH):
         vectors = query_vectors[start : start + QUERIES_PER_SEARCH]
-        search = _nearest(collection, vectors, metric, top_k)
+        search = _nearest(table, vectors, metric, top_k)
         search = search.where(where, prefilter=True) if where else search
-        with tables.reported(f"{collection.uri} could not be searched"):
+        with tables.reported(f"{table.uri} could not be searched"):
             found = search.select([*MATCH_SCHEMA.names[2:-1], "_distance"]).to_arrow()
         parts.append(_matches(found, start, metric))
     return pa.concat_tables(parts)
 
 
-def vector_indices(collection: lancedb.table.Table) -> list[str]:
+def vector_indices(table: lancedb.table.Table) -> list[str]:
     """The names of the vector indices."""
-    return [index.name for index in collection.list_indices() if VECTOR_COLUMN in index.columns]
+    return [index.name for index in table.list_indices() if VECTOR_COLUMN in index.columns]
 
 
-def index_recall(collection: lancedb.table.Table, metric: str) -> float:
+def index_recall(table: lancedb.table.Table, metric: str) -> float:
     """The share of the rows nearest to some stored vectors by exact search that a search by the index finds."""
-    stored = collection.search().select([VECTOR_COLUMN]).limit(QUERIES_PER_SEARCH).to_arrow()[VECTOR_COLUMN]
+    stored = table.search().select([VECTOR_COLUMN]).limit(QUERIES_PER_SEARCH).to_arrow()[VECTOR_COLUMN]
     vectors = np.array(stored.to_pylist(), np.float32)
-    indexed, flat = (_nearest(collection, vectors, metric, DEPTH).select(["id", "_distance"]) for _ in range(2))
+    indexed, flat = (_nearest(table, vectors, metric, DEPTH).select(["id", "_distance"]) for _ in range(2))
     found, exact = (set(_pairs(search.to_arrow())) for search in (indexed, flat.bypass_vector_index()))
     return len(found & exact) / len(exact)
 
 
-def _exact_matches(collection: lancedb.table.Table, vectors: np.ndarray, metric: str, top_k: int) -> pa.Table:
-    query, row, score = exact_neighbours(_vectors(collection), vectors, metric, top_k)
+def _exact_matches(table: lancedb.table.Table, vectors: np.ndarray, metric: str, top_k: int) -> pa.Table:
+    query, row, score = exact_neighbours(_vectors(table), vectors, metric, top_k)
     wanted = np.unique(row)
-    found = collection.take_row_ids(wanted.tolist()).select(MATCH_SCHEMA.names[2:-1]).with_row_id().to_arrow()
+    found = table.take_row_ids(wanted.tolist()).select(MATCH_SCHEMA.names[2:-1]).with_row_id().to_arrow()
     found = found.sort_by("_rowid")
     if not np.array_equal(found["_rowid"].to_numpy(), wanted):
-        raise StoreError(f"{collection.name} was changed while it was searched: try again")
+        raise StoreError(f"{table.name} was changed while it was searched: try again")
     return _ranked(query, found.take(pa.array(np.searchsorted(wanted, row))), score)
 
 
-def _vectors(collection: lancedb.table.Table) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _vectors(table: lancedb.table.Table) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """All rows, block by block: their row ids and vectors."""
-    for batch in collection.search().select([VECTOR_COLUMN]).with_row_id(True).to_batches(ROWS_READ):
+    for batch in table.search().select([VECTOR_COLUMN]).with_row_id(True).to_batches(ROWS_READ):
         vectors = batch[VECTOR_COLUMN].flatten().to_numpy().reshape(batch.num_rows, -1)
         yield batch["_rowid"].to_numpy().astype(np.int64), vectors
 
 
-def _nearest(collection: lancedb.table.Table, vectors: np.ndarray, metric: str, top_k: int) -> Any:
-    search = collection.search(vectors, vector_column_name=VECTOR_COLUMN)
+def _nearest(table: lancedb.table.Table, vectors: np.ndarray, metric: str, top_k: int) -> Any:
+    search = table.search(vectors, vector_column_name=VECTOR_COLUMN)
     search = search.distance_type(metric).refine_factor(REFINE_FACTOR).limit(top_k)
     # No maximum: rows that a filter leaves may lie in partitions far from the query.
     return search.minimum_nprobes(PROBES).maximum_nprobes(0)

@@ -1,29 +1,26 @@
 """LanceDB: a directory of tables, no server.
 
-A generation is a table. Two more tables keep the books: `_generations` describes each generation, `_live` says
-which one a collection points at. Its rows bear a revision, and an update takes effect only on the revision
-before it: compare-and-set.
+A generation is a table. What is known about the generations, and which one is live, is in two more (catalog.py).
 """
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from squadron.dataflow.records import VECTOR_COLUMN, record_schema
 from squadron.errors import StoreError
 from squadron.settings.connections import located
 from squadron.settings.store_sections import LanceDBSettings
-from squadron.stores.lancedb import tables
+from squadron.stores.contract import LivePointer, StoredRecord
+from squadron.stores.lancedb import catalog, tables
 from squadron.stores.lancedb.runtime import lancedb
 from squadron.stores.lancedb.search import DEPTH, index_recall, nearest_rows, vector_indices
 from squadron.stores.lancedb.tables import Database
-from squadron.stores.live_pointer import first_description, next_pointer, refuse_live, stale
+from squadron.stores.live_pointer import next_pointer, refuse_live, stale_pointer
 from squadron.stores.record_checks import checked_filter, distinct_records, refuse_other, text_columns
+from squadron.stores.record_schema import VECTOR_COLUMN, record_schema
 
 IDS_PER_CALL = 5_000
 ROWS_PER_PARTITION = 4_096
@@ -42,7 +39,7 @@ def client(store_settings: LanceDBSettings) -> Database:
     return database
 
 
-def collection(
+def generation_table(
     client: Database,
     collection_name: str,
     generation: str,
@@ -64,80 +61,79 @@ def collection(
         with tables.reported(f"metadata columns could not be added to {table.uri}"), tables.alone(client):
             table.checkout_latest()
             table.add_columns(pa.schema([field for field in schema if field.name not in table.schema.names]))
-    if not tables.rows(client, "_generations", generation=generation):
-        tables.put(
-            client, "_generations", _description(collection_name, generation, first_description()), replaced=None
-        )
+    catalog.begin_record(client, collection_name, generation)
     return table
 
 
-def stored_ids(collection: lancedb.table.Table) -> Iterator[pa.Array]:
+def stored_ids(generation_table: lancedb.table.Table) -> Iterator[pa.Array]:
     """All ids of the generation, streamed."""
-    with tables.reported(f"the ids of {collection.uri} could not be read"):
-        for batch in collection.search().select(["id"]).to_batches():
+    with tables.reported(f"the ids of {generation_table.uri} could not be read"):
+        for batch in generation_table.search().select(["id"]).to_batches():
             yield batch.column("id")
 
 
-def stored_rows(collection: lancedb.table.Table, wanted_ids: pa.Array) -> pa.Table:
-    """Those of the rows that are there, as `records.record_schema` says, in no order."""
-    names, parts = [field.name for field in collection.schema], [collection.schema.empty_table()]
+def stored_rows(generation_table: lancedb.table.Table, wanted_ids: pa.Array) -> pa.Table:
+    """Those of the rows that are there, as `record_schema.record_schema` says, in no order."""
+    names, parts = [field.name for field in generation_table.schema], [generation_table.schema.empty_table()]
     for start in range(0, len(wanted_ids), IDS_PER_CALL):
         where = tables.among("id", wanted_ids[start : start + IDS_PER_CALL].to_pylist())
-        with tables.reported(f"rows of {collection.uri} could not be read"):
-            parts.append(collection.search().where(where).select(names).to_arrow().select(names))
+        with tables.reported(f"rows of {generation_table.uri} could not be read"):
+            parts.append(generation_table.search().where(where).select(names).to_arrow().select(names))
     return pa.concat_tables(part.replace_schema_metadata() for part in parts)
 
 
-def rows_written(collection: lancedb.table.Table, records: pa.Table) -> int:
+def rows_written(generation_table: lancedb.table.Table, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced."""
-    names = collection.schema.names
-    dimension = collection.schema.field(VECTOR_COLUMN).type.list_size
+    names = generation_table.schema.names
+    dimension = generation_table.schema.field(VECTOR_COLUMN).type.list_size
     if not records.num_rows:
         return 0
-    records = distinct_records(records, dimension, collection.name)
+    records = distinct_records(records, dimension, generation_table.name)
     for name in set(names) - set(records.column_names):
         records = records.append_column(name, pa.nulls(records.num_rows, pa.string()))
-    rows = records.select(names).cast(collection.schema)
-    with tables.reported(f"{rows.num_rows} rows could not be written to {collection.uri}"):
-        merged = collection.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+    rows = records.select(names).cast(generation_table.schema)
+    with tables.reported(f"{rows.num_rows} rows could not be written to {generation_table.uri}"):
+        merged = (
+            generation_table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        )
     written = merged.num_inserted_rows + merged.num_updated_rows
     if written != rows.num_rows:
-        raise StoreError(f"{written} of {rows.num_rows} rows were written to {collection.uri}")
+        raise StoreError(f"{written} of {rows.num_rows} rows were written to {generation_table.uri}")
     return written
 
 
-def rows_deleted(collection: lancedb.table.Table, expired_ids: pa.Array) -> int:
+def rows_deleted(generation_table: lancedb.table.Table, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
     deleted = 0
     for start in range(0, len(expired_ids), IDS_PER_CALL):
         where = tables.among("id", expired_ids[start : start + IDS_PER_CALL].to_pylist())
-        with tables.reported(f"rows could not be deleted from {collection.uri}"):
-            deleted += collection.delete(where).num_deleted_rows
+        with tables.reported(f"rows could not be deleted from {generation_table.uri}"):
+            deleted += generation_table.delete(where).num_deleted_rows
     return deleted
 
 
-def row_count(collection: lancedb.table.Table) -> int:
+def row_count(generation_table: lancedb.table.Table) -> int:
     """The exact number of rows."""
-    with tables.reported(f"the rows of {collection.uri} could not be counted"):
-        return collection.count_rows()
+    with tables.reported(f"the rows of {generation_table.uri} could not be counted"):
+        return generation_table.count_rows()
 
 
-def version(collection: lancedb.table.Table) -> int | None:
+def version(generation_table: lancedb.table.Table) -> int | None:
     """A number for what the generation holds now, to return to."""
-    with tables.reported(f"the version of {collection.uri} could not be read"):
-        return int(collection.version)
+    with tables.reported(f"the version of {generation_table.uri} could not be read"):
+        return int(generation_table.version)
 
 
-def restored(collection: lancedb.table.Table, earlier_version: int) -> int:
+def restored(generation_table: lancedb.table.Table, earlier_version: int) -> int:
     """The number of rows, after the generation holds again what it held at that version."""
-    with tables.reported(f"version {earlier_version} of {collection.uri} could not be restored"):
-        collection.checkout(earlier_version)
-        collection.restore()
-        collection.checkout_latest()
-    return row_count(collection)
+    with tables.reported(f"version {earlier_version} of {generation_table.uri} could not be restored"):
+        generation_table.checkout(earlier_version)
+        generation_table.restore()
+        generation_table.checkout_latest()
+    return row_count(generation_table)
 
 
-def earlier_collection(client: Database, generation: str, earlier_version: int) -> lancedb.table.Table:
+def earlier_table(client: Database, generation: str, earlier_version: int) -> lancedb.table.Table:
     """The generation as it was at that version, to be searched."""
     with tables.reported(f"version {earlier_version} of {generation!r} could not be opened"):
         table = client.connection.open_table(generation)
@@ -146,102 +142,96 @@ def earlier_collection(client: Database, generation: str, earlier_version: int) 
 
 
 def index_built(
-    collection: lancedb.table.Table, metric: str, store_settings: LanceDBSettings, kept_version: int | None
+    generation_table: lancedb.table.Table, metric: str, store_settings: LanceDBSettings, kept_version: int | None
 ) -> str:
     """What searches use. Compacts the table; builds the vector index once there are enough rows, or folds new
     rows into it; returns when it serves, and has been compared with exact search. Below `index_min_rows` search is
     exact, and where the index finds less than `index_min_recall` of what exact search finds: then it is dropped.
     Versions that are a week old are removed, but for the one to be kept and those after it.
     """
-    rows = row_count(collection)
-    with tables.reported(f"the index of {collection.uri} could not be built"):
-        indexed = vector_indices(collection)
+    rows = row_count(generation_table)
+    with tables.reported(f"the index of {generation_table.uri} could not be built"):
+        indexed = vector_indices(generation_table)
         if rows >= store_settings.index_min_rows and not indexed:
             config = lancedb.index.IvfSq(distance_type=metric, num_partitions=max(1, rows // ROWS_PER_PARTITION))
-            collection.create_index(VECTOR_COLUMN, config=config)
-            indexed = vector_indices(collection)
-        collection.optimize(cleanup_older_than=_age_to_remove(collection, kept_version))
+            generation_table.create_index(VECTOR_COLUMN, config=config)
+            indexed = vector_indices(generation_table)
+        generation_table.optimize(cleanup_older_than=_age_to_remove(generation_table, kept_version))
         if indexed:
-            collection.wait_for_index(indexed)
-            recall = index_recall(collection, metric)
+            generation_table.wait_for_index(indexed)
+            recall = index_recall(generation_table, metric)
             if recall >= store_settings.index_min_recall:
                 return f"IVF_SQ over {rows} rows, recall@{DEPTH} {recall:.3f} of exact search"
             log.warning(
                 "the index of %s finds %.3f of what exact search finds, store.lancedb.index_min_recall wants %g: "
                 "it was dropped, search is exact",
-                *(collection.name, recall, store_settings.index_min_recall),
+                *(generation_table.name, recall, store_settings.index_min_recall),
             )
             for name in indexed:
-                collection.drop_index(name)
+                generation_table.drop_index(name)
     return f"none: exact search over {rows} rows"
 
 
 def matches(
-    collection: lancedb.table.Table,
+    generation_table: lancedb.table.Table,
     query_vectors: np.ndarray,
     top_k: int,
     metric: str,
     filter: dict[str, str],
 ) -> pa.Table:
-    """The nearest rows of each query, as `stores.checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
-    where = tables.equal(checked_filter(filter, text_columns(collection.schema)))
-    return nearest_rows(collection, query_vectors, metric, top_k, where)
+    """The nearest rows of each query, as `record_checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
+    where = tables.equal(checked_filter(filter, text_columns(generation_table.schema)))
+    return nearest_rows(generation_table, query_vectors, metric, top_k, where)
 
 
-def generations(client: Database, collection_name: str) -> dict[str, dict[str, Any]]:
-    """The collection's generations that exist, by name, with their descriptions."""
-    existing = tables.table_names(client)
-    rows = tables.rows(client, "_generations", collection=collection_name)
-    return {row["generation"]: json.loads(row["description"]) for row in rows if row["generation"] in existing}
+def generation_records(client: Database, collection_name: str) -> dict[str, StoredRecord]:
+    """The records of the collection's generations that exist, by the generation's name."""
+    return catalog.records(client, collection_name)
 
 
-def described(client: Database, collection_name: str, generation: str, description: dict[str, Any]) -> str:
-    """The generation, after its description was stored in place of the one before."""
-    tables.put(client, "_generations", _description(collection_name, generation, description), "true")
-    return generation
+def record_stored(
+    client: Database, collection_name: str, generation: str, record_text: str, expected_revision: int
+) -> StoredRecord:
+    """The record, written in place of the one with the expected revision; 0: the generation has none yet.
+
+    Raises StaleRecordError when the stored record has another revision, StoreError when there is no such generation.
+    """
+    return catalog.write_record(client, collection_name, generation, record_text, expected_revision)
 
 
-def live_generation(client: Database, collection_name: str) -> dict[str, Any] | None:
-    """The live pointer: generation, previous, revision, promoted_at; None before the first promotion."""
-    rows = tables.rows(client, "_live", collection=collection_name)
-    return rows[0] if rows else None
+def live_generation(client: Database, collection_name: str) -> LivePointer | None:
+    """The live pointer; None before the first promotion."""
+    return catalog.pointer(client, collection_name)
 
 
-def promoted(client: Database, collection_name: str, generation: str, expected_live: str | None) -> dict[str, Any]:
+def promoted(client: Database, collection_name: str, generation: str, expected_live: str | None) -> LivePointer:
     """The live pointer, moved to the generation.
 
     Raises StaleLiveError when `expected_live` is not what was live, StoreError when there is no such generation.
     """
-    before = live_generation(client, collection_name)
-    existing = generations(client, collection_name)
+    before = catalog.pointer(client, collection_name)
+    existing = catalog.records(client, collection_name)
     pointer = next_pointer(collection_name, generation, existing, before, expected_live)
-    if pointer == before:
-        return pointer
-    if not tables.put(client, "_live", pointer, replaced="target.revision = source.revision - 1"):
-        now = live_generation(client, collection_name)
-        raise stale(collection_name, generation, now["generation"] if now else None, expected_live)
+    if pointer != before and not catalog.moved(client, pointer):
+        raise stale_pointer(collection_name, generation, catalog.pointer(client, collection_name), expected_live)
     return pointer
 
 
 def dropped(client: Database, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one, and for another collection's."""
-    refuse_live(collection_name, generation, live_generation(client, collection_name))
-    known = tables.rows(client, "_generations", generation=generation)
-    if known and known[0]["collection"] != collection_name:
-        raise StoreError(f"{generation!r} is of collection {known[0]['collection']!r}: it was not dropped")
+    refuse_live(collection_name, generation, catalog.pointer(client, collection_name))
+    owner = catalog.owner(client, generation)
+    if owner not in (None, collection_name):
+        raise StoreError(f"{generation!r} is of collection {owner!r}: it was not dropped")
     with tables.reported(f"{generation!r} could not be dropped from {client.uri}"):
         if generation in tables.table_names(client):
             client.connection.drop_table(generation, ignore_missing=True)
-        if known:
-            client.connection.open_table("_generations").delete(tables.equal({"generation": generation}))
+        if owner:
+            catalog.remove_record(client, generation)
     return generation
 
 
-def _age_to_remove(collection: lancedb.table.Table, kept_version: int | None) -> timedelta:
-    written = [each["timestamp"] for each in collection.list_versions() if each["version"] == kept_version]
+def _age_to_remove(generation_table: lancedb.table.Table, kept_version: int | None) -> timedelta:
+    written = [each["timestamp"] for each in generation_table.list_versions() if each["version"] == kept_version]
     ages = [datetime.now() - at + timedelta(days=1) for at in written]  # both of this machine's time zone
     return max([VERSIONS_KEPT, *ages])
-
-
-def _description(collection_name: str, generation: str, description: dict[str, Any]) -> dict[str, Any]:
-    return {"generation": generation, "collection": collection_name, "description": json.dumps(description)}

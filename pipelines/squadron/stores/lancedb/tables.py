@@ -1,7 +1,4 @@
-"""LanceDB's tables: how they are opened and created, and the two that keep the books.
-
-`_generations` describes each generation, `_live` says which one a collection points at.
-"""
+"""LanceDB's tables: how they are opened and created, and what is said to them in SQL."""
 
 import fcntl
 import re
@@ -10,7 +7,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -22,24 +18,6 @@ from squadron.stores.lancedb.runtime import lancedb
 # the schema, the key is there from the first version on.
 KEY = {b"lance-schema:unenforced-primary-key:position": b"1"}
 _DISK = re.compile("No space left|Read-only|Permission denied|quota", re.IGNORECASE)
-_BOOKS = {
-    "_generations": pa.schema(
-        [
-            pa.field("generation", pa.string(), nullable=False, metadata=KEY),
-            pa.field("collection", pa.string()),
-            pa.field("description", pa.string()),
-        ]
-    ),
-    "_live": pa.schema(
-        [
-            pa.field("collection", pa.string(), nullable=False, metadata=KEY),
-            pa.field("generation", pa.string()),
-            pa.field("previous", pa.string()),
-            pa.field("revision", pa.int64()),
-            pa.field("promoted_at", pa.string()),
-        ]
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -81,7 +59,7 @@ def table(client: Database, name: str, schema: pa.Schema) -> lancedb.table.Table
 
 
 def table_names(client: Database) -> set[str]:
-    """The tables that exist, the books among them."""
+    """The tables that exist, those of the catalog among them."""
     with reported(f"store.lancedb.uri {client.uri!r} cannot be read"):
         if not client.exists():
             return set()
@@ -91,29 +69,6 @@ def table_names(client: Database) -> set[str]:
             page = client.connection.list_tables(page_token=page.page_token, limit=1000)
             names.update(page.tables)
     return names
-
-
-def rows(client: Database, book: str, **values: str) -> list[dict[str, Any]]:
-    """The rows of a book that have these values; none while nobody has written to it."""
-    with reported(f"{book} in {client.uri} could not be read"):
-        if not client.exists():
-            return []
-        try:
-            opened = client.connection.open_table(book)
-        except ValueError:  # there is no such table
-            return []
-        return opened.search().where(equal(values)).to_arrow().to_pylist()
-
-
-def put(client: Database, book: str, row: dict[str, Any], replaced: str | None) -> bool:
-    """Whether the row was written: as a new one, or in place of the one with its key if `replaced` holds."""
-    schema = _BOOKS[book]
-    opened = table(client, book, schema)
-    with reported(f"{opened.uri} could not be written"):
-        merge = opened.merge_insert(schema.names[0]).when_not_matched_insert_all()
-        merge = merge.when_matched_update_all(where=replaced) if replaced else merge
-        done = merge.execute(pa.Table.from_pylist([row], schema))
-    return bool(done.num_inserted_rows + done.num_updated_rows)
 
 
 @contextmanager

@@ -24,11 +24,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_BOOKS = """
+_CATALOG = """
 CREATE EXTENSION IF NOT EXISTS vector;
 CREATE SCHEMA IF NOT EXISTS {schema};
 CREATE TABLE IF NOT EXISTS {schema}._generations (generation text PRIMARY KEY, collection text NOT NULL,
-    dimension integer NOT NULL, metric text NOT NULL, description json NOT NULL);
+    dimension integer NOT NULL, metric text NOT NULL, description json NOT NULL,
+    revision bigint NOT NULL DEFAULT 1);
 CREATE TABLE IF NOT EXISTS {schema}._live (collection text PRIMARY KEY, previous text, revision bigint NOT NULL,
     generation text NOT NULL REFERENCES {schema}._generations, promoted_at text NOT NULL)"""
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: shut down or starting, no connection or room for one,
@@ -110,8 +111,8 @@ def _connected(settings: PgvectorSettings) -> psycopg.Connection:
 def _prepare(connection: psycopg.Connection, schema: str) -> None:
     if connection.execute("SELECT to_regclass(%s)", [f'"{schema}"._live']).fetchall() == [(None,)]:
         # One connection at a time: IF NOT EXISTS does not keep two from creating the same thing.
-        books = SQL("SELECT pg_advisory_xact_lock(hashtext('squadron'));" + _BOOKS)
-        connection.execute(books.format(schema=Identifier(schema)))
+        tables = SQL("SELECT pg_advisory_xact_lock(hashtext('squadron'));" + _CATALOG)
+        connection.execute(tables.format(schema=Identifier(schema)))
     path = "SELECT set_config('search_path', quote_ident(%s) || ', ' || current_setting('search_path'), false)"
     connection.execute(path, [schema])
     register_vector(connection)

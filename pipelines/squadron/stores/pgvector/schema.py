@@ -1,9 +1,5 @@
-"""pgvector's schema: the tables of the generations, and the two that keep the books.
+"""pgvector's schema: the tables of the generations."""
 
-`_generations` describes each generation, `_live` says which one a collection points at.
-"""
-
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +8,8 @@ import psycopg
 import pyarrow as pa
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from squadron.stores.live_pointer import first_description
 from squadron.stores.pgvector.connection import Database
+from squadron.stores.record_revisions import first_record
 
 _GENERATION = """
 CREATE TABLE {} (id text COLLATE "C" PRIMARY KEY, document_id text, title text, ordinal integer, text text,
@@ -23,12 +19,6 @@ SEARCH = """
 SELECT id, document_id, title, text, {score}
 FROM (SELECT *, vector {operator} %s AS distance FROM {table} WHERE {where}) AS measured
 ORDER BY {order} LIMIT {limit}"""
-MOVE = """
-INSERT INTO _live (collection, generation, previous, revision, promoted_at)
-VALUES (%(collection)s, %(generation)s, %(previous)s, %(revision)s, %(promoted_at)s)
-ON CONFLICT (collection) DO UPDATE SET (generation, previous, revision, promoted_at) =
-    (EXCLUDED.generation, EXCLUDED.previous, EXCLUDED.revision, EXCLUDED.promoted_at)
-WHERE _live.revision = EXCLUDED.revision - 1"""
 
 
 @dataclass(frozen=True)
@@ -58,11 +48,13 @@ def opened(database: Database, connection: psycopg.Connection, generation: str) 
 
 
 def create(connection: psycopg.Connection, collection_name: str, generation: str, dimension: int, metric: str) -> None:
-    """Create the generation's table, unless another run was faster, and book it."""
-    booked = "INSERT INTO _generations VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
-    first = json.dumps(first_description())
-    with connection.transaction():  # another run that books it waits here for the end of this one
-        if connection.execute(booked, [generation, collection_name, dimension, metric, first]).rowcount:
+    """Create the generation's table and its first record, unless another run was faster."""
+    insert = """
+        INSERT INTO _generations (generation, collection, dimension, metric, description)
+        VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
+    values = [generation, collection_name, dimension, metric, first_record().text]
+    with connection.transaction():  # another run that inserts the same waits here for the end of this one
+        if connection.execute(insert, values).rowcount:
             connection.execute(SQL(_GENERATION).format(Identifier(generation), Literal(dimension)))
 
 

@@ -1,11 +1,8 @@
 """pgvector: a schema of a Postgres database that has the vector extension.
 
-A generation is a table. Two more tables keep the books: `_generations` describes each generation, `_live` says
-which one a collection points at. Its rows bear a revision, and an update takes effect only on the revision
-before it: compare-and-set.
+A generation is a table. What is known about the generations, and which one is live, is in two more (catalog.py).
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,14 +11,15 @@ import psycopg
 import pyarrow as pa
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from squadron.dataflow.records import RECORD_COLUMNS, VECTOR_COLUMN, record_schema
 from squadron.errors import StoreError
 from squadron.settings.store_sections import PgvectorSettings
-from squadron.stores.live_pointer import next_pointer, refuse_live, stale
-from squadron.stores.pgvector import schema
+from squadron.stores.contract import LivePointer, StoredRecord
+from squadron.stores.live_pointer import next_pointer, refuse_live, stale_pointer
+from squadron.stores.pgvector import catalog, schema
 from squadron.stores.pgvector.connection import Database
 from squadron.stores.pgvector.schema import Table
 from squadron.stores.record_checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
+from squadron.stores.record_schema import RECORD_COLUMNS, VECTOR_COLUMN, record_schema
 
 IDS_PER_CALL = 10_000
 # What an index takes, and how many candidates a search of it can weigh: pgvector's limits.
@@ -42,7 +40,7 @@ def client(store_settings: PgvectorSettings) -> Database:
     return database
 
 
-def collection(
+def generation_table(
     client: Database,
     collection_name: str,
     generation: str,
@@ -70,45 +68,51 @@ def collection(
     return client.answered(f"generation {generation!r} could not be opened", opened)
 
 
-def stored_ids(collection: Table) -> Iterator[pa.Array]:
+def stored_ids(generation_table: Table) -> Iterator[pa.Array]:
     """All ids of the generation, streamed."""
-    page = SQL("SELECT id FROM {} WHERE id > %s ORDER BY id LIMIT {}").format(collection.quoted, IDS_PER_CALL)
+    page = SQL("SELECT id FROM {} WHERE id > %s ORDER BY id LIMIT {}").format(generation_table.quoted, IDS_PER_CALL)
     last = ""
     while True:
-        ids = [key for (key,) in _read(collection, "ids could not be read", page, last)]
+        ids = [key for (key,) in _read(generation_table, "ids could not be read", page, last)]
         if not ids:
             return
         yield pa.array(ids, pa.string())
         last = ids[-1]
 
 
-def stored_rows(collection: Table, wanted_ids: pa.Array) -> pa.Table:
-    """Those of the rows that are there, as `records.record_schema` says, in no order."""
-    wanted = record_schema(collection.dimension, [name for name in collection.columns if name not in RECORD_COLUMNS])
+def stored_rows(generation_table: Table, wanted_ids: pa.Array) -> pa.Table:
+    """Those of the rows that are there, as `record_schema.record_schema` says, in no order."""
+    wanted = record_schema(
+        generation_table.dimension, [name for name in generation_table.columns if name not in RECORD_COLUMNS]
+    )
     read = [SQL("{}::real[]" if name == VECTOR_COLUMN else "{}").format(Identifier(name)) for name in wanted.names]
-    query = SQL("SELECT {} FROM {} WHERE id = ANY(%s)").format(SQL(", ").join(read), collection.quoted)
+    query = SQL("SELECT {} FROM {} WHERE id = ANY(%s)").format(SQL(", ").join(read), generation_table.quoted)
     parts = [wanted.empty_table()]
     for start in range(0, len(wanted_ids), IDS_PER_CALL):
-        found = _read(collection, "rows could not be read", query, wanted_ids[start : start + IDS_PER_CALL].to_pylist())
+        found = _read(
+            generation_table, "rows could not be read", query, wanted_ids[start : start + IDS_PER_CALL].to_pylist()
+        )
         columns = zip(*found, strict=True) if found else [()] * len(wanted)
         parts.append(pa.table(dict(zip(wanted.names, map(list, columns), strict=True)), wanted))
     return pa.concat_tables(parts)
 
 
-def rows_written(collection: Table, records: pa.Table) -> int:
+def rows_written(generation_table: Table, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced.
 
     Postgres keeps no U+0000 in a text: U+FFFD is stored in its place.
     """
     if not records.num_rows:
         return 0
-    records = distinct_records(records, collection.dimension, collection.name)
-    names = [name for name in collection.columns if name in records.column_names]
-    updates = SQL(", ").join(SQL("{0} = EXCLUDED.{0}").format(Identifier(name)) for name in collection.columns[1:])
-    incoming = SQL("CREATE TEMP TABLE incoming (LIKE {}) ON COMMIT DROP").format(collection.quoted)
+    records = distinct_records(records, generation_table.dimension, generation_table.name)
+    names = [name for name in generation_table.columns if name in records.column_names]
+    updates = SQL(", ").join(
+        SQL("{0} = EXCLUDED.{0}").format(Identifier(name)) for name in generation_table.columns[1:]
+    )
+    incoming = SQL("CREATE TEMP TABLE incoming (LIKE {}) ON COMMIT DROP").format(generation_table.quoted)
     copied = SQL("COPY incoming ({}) FROM STDIN (FORMAT BINARY)").format(schema.listed(names))
     # In the order of their ids, lest two writers of the same rows wait for each other for ever.
-    merged = SQL(schema.MERGE).format(collection.quoted, schema.listed(collection.columns), updates)
+    merged = SQL(schema.MERGE).format(generation_table.quoted, schema.listed(generation_table.columns), updates)
     columns = [schema.values(records[name]) for name in names]
 
     def write(connection: psycopg.Connection) -> int:
@@ -120,72 +124,78 @@ def rows_written(collection: Table, records: pa.Table) -> int:
                     copy.write_row(row)
             return cursor.execute(merged).rowcount
 
-    return collection.database.answered(f"{len(records)} rows could not be written to {collection.name!r}", write)
+    return generation_table.database.answered(
+        f"{len(records)} rows could not be written to {generation_table.name!r}", write
+    )
 
 
-def rows_deleted(collection: Table, expired_ids: pa.Array) -> int:
+def rows_deleted(generation_table: Table, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
-    delete, deleted = SQL("DELETE FROM {} WHERE id = ANY(%s)").format(collection.quoted), 0
+    delete, deleted = SQL("DELETE FROM {} WHERE id = ANY(%s)").format(generation_table.quoted), 0
     for start in range(0, len(expired_ids), IDS_PER_CALL):
         ids = expired_ids[start : start + IDS_PER_CALL].to_pylist()
-        deleted += collection.database.answered(
-            f"rows could not be deleted from {collection.name!r}",
+        deleted += generation_table.database.answered(
+            f"rows could not be deleted from {generation_table.name!r}",
             lambda connection, ids=ids: connection.execute(delete, [ids]).rowcount,  # type: ignore[misc]
         )
     return deleted
 
 
-def row_count(collection: Table) -> int:
+def row_count(generation_table: Table) -> int:
     """The exact number of rows."""
-    counted = SQL("SELECT count(*) FROM {}").format(collection.quoted)
-    ((rows,),) = _read(collection, "rows could not be counted", counted)
+    counted = SQL("SELECT count(*) FROM {}").format(generation_table.quoted)
+    ((rows,),) = _read(generation_table, "rows could not be counted", counted)
     return rows
 
 
-def version(collection: Table) -> int | None:
+def version(generation_table: Table) -> int | None:
     """None: Postgres keeps no earlier versions."""
     return None
 
 
-def restored(collection: Table, earlier_version: int) -> int:
+def restored(generation_table: Table, earlier_version: int) -> int:
     """Raises StoreError: there is nothing to return to."""
-    raise StoreError(f"Postgres keeps no earlier versions: {collection.name!r} stays as it is")
+    raise StoreError(f"Postgres keeps no earlier versions: {generation_table.name!r} stays as it is")
 
 
-def earlier_collection(client: Database, generation: str, earlier_version: int) -> Table:
+def earlier_table(client: Database, generation: str, earlier_version: int) -> Table:
     """Raises StoreError: there is none."""
     raise StoreError(f"Postgres keeps no earlier versions: {generation!r} is what it is now")
 
 
-def index_built(collection: Table, metric: str, store_settings: PgvectorSettings, kept_version: int | None) -> str:
+def index_built(
+    generation_table: Table, metric: str, store_settings: PgvectorSettings, kept_version: int | None
+) -> str:
     """What searches use. Vacuums the table; builds an HNSW index once there are enough rows, to which Postgres adds
     later ones. Below `index_min_rows`, and for vectors wider than pgvector indexes, search is exact.
     """
-    rows, index = row_count(collection), f"{collection.name}_hnsw"
+    rows, index = row_count(generation_table), f"{generation_table.name}_hnsw"
 
     def build(connection: psycopg.Connection) -> bool:
-        if rows >= store_settings.index_min_rows and collection.dimension <= MAX_INDEXED_DIMENSION:
+        if rows >= store_settings.index_min_rows and generation_table.dimension <= MAX_INDEXED_DIMENSION:
             create = SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (vector {})")
-            connection.execute(create.format(Identifier(index), collection.quoted, _METRICS[metric][1]))
-        connection.execute(SQL("VACUUM (ANALYZE) {}").format(collection.quoted))
+            connection.execute(create.format(Identifier(index), generation_table.quoted, _METRICS[metric][1]))
+        connection.execute(SQL("VACUUM (ANALYZE) {}").format(generation_table.quoted))
         return schema.rows(connection, "SELECT to_regclass(quote_ident(%s))", index) != [(None,)]
 
-    built = collection.database.answered(f"the index of {collection.name!r} could not be built", build)
+    built = generation_table.database.answered(f"the index of {generation_table.name!r} could not be built", build)
     return f"HNSW over {rows} rows" if built else f"none: exact search over {rows} rows"
 
 
-def matches(collection: Table, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]) -> pa.Table:
-    """The nearest rows of each query, as `stores.checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d].
+def matches(
+    generation_table: Table, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]
+) -> pa.Table:
+    """The nearest rows of each query, as `record_checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d].
 
     Exact where there is a filter: an index would choose the nearest first, and then filter them.
     """
-    choices = [name for name in collection.columns if name not in _TYPES]
+    choices = [name for name in generation_table.columns if name not in _TYPES]
     values = {name: schema.storable(value) for name, value in checked_filter(filter, choices).items()}
     candidates = max(100, 2 * top_k)
     exact = bool(values) or candidates > MAX_CANDIDATES
     operator, _, score = _METRICS[metric]
     search = SQL(schema.SEARCH).format(
-        table=collection.quoted,
+        table=generation_table.quoted,
         operator=operator,
         score=score,
         where=SQL(" AND ").join([SQL("true"), *(SQL("{} = %s").format(Identifier(name)) for name in values)]),
@@ -203,59 +213,47 @@ def matches(collection: Table, query_vectors: np.ndarray, top_k: int, metric: st
                 found += [(query, rank, *row) for rank, row in enumerate(nearest, start=1)]
         return found
 
-    found = collection.database.answered(f"{collection.name!r} could not be searched", searched)
+    found = generation_table.database.answered(f"{generation_table.name!r} could not be searched", searched)
     columns = zip(*found, strict=True) if found else [()] * len(MATCH_SCHEMA)
     return pa.table(dict(zip(MATCH_SCHEMA.names, map(list, columns), strict=True)), MATCH_SCHEMA)
 
 
-def generations(client: Database, collection_name: str) -> dict[str, dict[str, Any]]:
-    """The collection's generations that exist, by name, with their descriptions."""
-    query = "SELECT generation, description FROM _generations WHERE collection = %s ORDER BY generation"
-    return client.answered(
-        "the generations could not be read", lambda connection: dict(schema.rows(connection, query, collection_name))
-    )
+def generation_records(client: Database, collection_name: str) -> dict[str, StoredRecord]:
+    """The records of the collection's generations that exist, by the generation's name."""
+    return catalog.records(client, collection_name)
 
 
-def described(client: Database, collection_name: str, generation: str, description: dict[str, Any]) -> str:
-    """The generation, after its description was stored in place of the one before."""
-    update = "UPDATE _generations SET description = %s WHERE generation = %s AND collection = %s"
-    given = [json.dumps(description), generation, collection_name]
-    client.answered(f"{generation!r} could not be described", lambda connection: connection.execute(update, given))
-    return generation
+def record_stored(
+    client: Database, collection_name: str, generation: str, record_text: str, expected_revision: int
+) -> StoredRecord:
+    """The record, written in place of the one with the expected revision; 0: the generation has none yet.
+
+    Raises StaleRecordError when the stored record has another revision, StoreError when there is no such generation.
+    """
+    return catalog.write_record(client, collection_name, generation, record_text, expected_revision)
 
 
-def live_generation(client: Database, collection_name: str) -> dict[str, Any] | None:
-    """The live pointer: generation, previous, revision, promoted_at; None before the first promotion."""
-
-    def read(connection: psycopg.Connection) -> dict[str, Any] | None:
-        cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
-        return cursor.execute("SELECT * FROM _live WHERE collection = %s", [collection_name]).fetchone()
-
-    return client.answered("the live generation could not be read", read)
+def live_generation(client: Database, collection_name: str) -> LivePointer | None:
+    """The live pointer; None before the first promotion."""
+    return catalog.pointer(client, collection_name)
 
 
-def promoted(client: Database, collection_name: str, generation: str, expected_live: str | None) -> dict[str, Any]:
+def promoted(client: Database, collection_name: str, generation: str, expected_live: str | None) -> LivePointer:
     """The live pointer, moved to the generation.
 
     Raises StaleLiveError when `expected_live` is not what was live, StoreError when there is no such generation.
     """
-    before = live_generation(client, collection_name)
-    existing = generations(client, collection_name)
+    before = catalog.pointer(client, collection_name)
+    existing = catalog.records(client, collection_name)
     pointer = next_pointer(collection_name, generation, existing, before, expected_live)
-    if pointer == before:
-        return pointer
-    failed = f"{generation!r} could not be promoted"
-    if client.answered(failed, lambda connection: connection.execute(schema.MOVE, pointer).rowcount):
-        return pointer
-    now = live_generation(client, collection_name)
-    if now == pointer:  # moved, the answer was lost
-        return pointer
-    raise stale(collection_name, generation, now["generation"] if now else None, expected_live)
+    if pointer != before and not catalog.moved(client, pointer):
+        raise stale_pointer(collection_name, generation, catalog.pointer(client, collection_name), expected_live)
+    return pointer
 
 
 def dropped(client: Database, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one, and for another collection's."""
-    refuse_live(collection_name, generation, live_generation(client, collection_name))
+    refuse_live(collection_name, generation, catalog.pointer(client, collection_name))
 
     def drop(connection: psycopg.Connection) -> None:
         with connection.transaction():
@@ -270,7 +268,7 @@ def dropped(client: Database, collection_name: str, generation: str) -> str:
     return generation
 
 
-def _read(collection: Table, failed: str, query: SQL | Composed, *values: object) -> list[tuple[Any, ...]]:
+def _read(generation_table: Table, failed: str, query: SQL | Composed, *values: object) -> list[tuple[Any, ...]]:
     """What the query answers."""
-    said = f"{collection.name!r}: {failed}"
-    return collection.database.answered(said, lambda connection: schema.rows(connection, query, *values))
+    said = f"{generation_table.name!r}: {failed}"
+    return generation_table.database.answered(said, lambda connection: schema.rows(connection, query, *values))

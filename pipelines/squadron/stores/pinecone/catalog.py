@@ -1,17 +1,20 @@
-"""Pinecone's books: records in a namespace of their own that say which generations exist and which one is live.
+"""Pinecone's catalog: records in a namespace of their own that say which generations exist and which one is live.
 
 A generation's record is in the index that holds the generation. The live pointer is in the index of the
-generation that it names; of several pointers the one with the highest revision counts.
+generation that it names; of several pointers the one with the highest revision counts. The service cannot write on a
+condition: what is written is read before, compared, and read back.
 """
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 from squadron.errors import StoreError
+from squadron.stores.contract import LivePointer, StoredRecord
 from squadron.stores.pinecone.connection import Connection, Place, any_vector
+from squadron.stores.record_revisions import absent_generation, next_record, stale_record
 
 NAMESPACE = "_squadron"
 MOST_RECORDS = 1_000
@@ -26,7 +29,7 @@ class Entry:
     collection: str
     generation: str
     columns: tuple[str, ...]
-    description: dict[str, Any]
+    record: StoredRecord
 
 
 def entries(connection: Connection, **equal: str) -> list[Entry]:
@@ -35,30 +38,48 @@ def entries(connection: Connection, **equal: str) -> list[Entry]:
     return [
         Entry(
             place=place,
-            collection=record["collection"],
-            generation=record["generation"],
-            columns=tuple(json.loads(record["columns"])),
-            description=json.loads(record["description"]),
+            collection=metadata["collection"],
+            generation=metadata["generation"],
+            columns=tuple(json.loads(metadata["columns"])),
+            record=StoredRecord(metadata["description"], int(metadata.get("revision", 1))),
         )
-        for place, record in found
+        for place, metadata in found
     ]
 
 
-def record(connection: Connection, entry: Entry) -> None:
-    """Store a generation's record in place of the one before."""
+def write(connection: Connection, entry: Entry) -> None:
+    """Store what is known about a generation in place of what was known before."""
     metadata = {
         "kind": "generation",
         "collection": entry.collection,
         "generation": entry.generation,
         "columns": json.dumps(entry.columns),
-        "description": json.dumps(entry.description, ensure_ascii=False),
+        "description": entry.record.text,
+        "revision": str(entry.record.revision),
     }
     size = len(metadata["description"].encode())
     if size > MAX_METADATA_BYTES - 2_000:
         raise StoreError(
-            f"the description of {entry.generation!r} has {size:,} bytes, Pinecone stores 38,000 with a record"
+            f"the record of {entry.generation!r} has {size:,} bytes, Pinecone stores 38,000: it was not written"
         )
     _write(connection, entry.place, f"generation/{entry.generation}", metadata)
+
+
+def write_record(
+    connection: Connection, collection_name: str, generation: str, record_text: str, expected_revision: int
+) -> StoredRecord:
+    """The record, written in place of the one with the expected revision, and read back."""
+    entry = _entry(connection, collection_name, generation)
+    if entry is None:
+        missing = absent_generation(collection_name, generation)
+        raise stale_record(generation, None, expected_revision) if expected_revision else missing
+    record = next_record(generation, record_text, entry.record, expected_revision)
+    write(connection, replace(entry, record=record))
+    entry = _entry(connection, collection_name, generation)
+    stored = entry.record if entry else None
+    if stored != record:
+        raise stale_record(generation, stored, expected_revision)
+    return record
 
 
 def erase(connection: Connection, entry: Entry) -> None:
@@ -69,17 +90,21 @@ def erase(connection: Connection, entry: Entry) -> None:
     connection.settle(entry.place, NAMESPACE)
 
 
-def pointer(connection: Connection, collection_name: str) -> dict[str, Any] | None:
+def pointer(connection: Connection, collection_name: str) -> LivePointer | None:
     """The live pointer; None before the first promotion."""
     found = _records(connection, connection.places(), kind="live", collection=collection_name)
-    pointers = [json.loads(record["pointer"]) for _, record in found]
-    return max(pointers, key=lambda one: (one["revision"], one["promoted_at"], one["generation"]), default=None)
+    pointers = [LivePointer(**json.loads(metadata["pointer"])) for _, metadata in found]
+    return max(pointers, key=lambda one: (one.revision, one.promoted_at, one.generation), default=None)
 
 
-def point(connection: Connection, place: Place, pointer: dict[str, Any]) -> None:
+def point(connection: Connection, place: Place, pointer: LivePointer) -> None:
     """Store the live pointer of a collection."""
-    metadata = {"kind": "live", "collection": pointer["collection"], "pointer": json.dumps(pointer)}
-    _write(connection, place, f"live/{pointer['collection']}", metadata)
+    metadata = {"kind": "live", "collection": pointer.collection, "pointer": json.dumps(asdict(pointer))}
+    _write(connection, place, f"live/{pointer.collection}", metadata)
+
+
+def _entry(connection: Connection, collection_name: str, generation: str) -> Entry | None:
+    return next(iter(entries(connection, collection=collection_name, generation=generation)), None)
 
 
 def _records(connection: Connection, places: Iterable[Place], **equal: str) -> list[tuple[Place, dict[str, Any]]]:

@@ -10,11 +10,11 @@ import orjson
 import pyarrow as pa
 from pinecone import ScoredVector, UpsertResponse
 
-from squadron.dataflow.records import VECTOR_COLUMN
 from squadron.errors import StoreError
 from squadron.stores.pinecone.catalog import MAX_METADATA_BYTES
 from squadron.stores.pinecone.connection import Connection, Place
 from squadron.stores.pinecone.requests import PartlyWrittenError
+from squadron.stores.record_schema import VECTOR_COLUMN
 
 ROWS_PER_WRITE, BYTES_PER_WRITE = 1_000, 2_000_000
 FEWEST_ROWS_PER_WRITE = 64
@@ -90,20 +90,20 @@ def batches(metadata_bytes: Sequence[int], dimension: int, concurrency: int) -> 
     yield start, len(metadata_bytes)
 
 
-def write(collection: Namespace, batch: Rows) -> int:
+def write(namespace: Namespace, batch: Rows) -> int:
     """The number of rows written, all those of the batch, in one request."""
     # One batch at a time: the first is under way while the next is made, rather than all made at once, late.
-    with collection.connection.making:
+    with namespace.connection.making:
         vectors = list(zip(batch.ids, map(encoded, batch.vectors), batch.metadata, strict=True))
 
     def upsert() -> UpsertResponse:
-        response = collection.place.index.upsert(vectors=vectors, namespace=collection.name)
+        response = namespace.place.index.upsert(vectors=vectors, namespace=namespace.name)
         if response.upserted_count != len(vectors):
             raise PartlyWrittenError(f"the service took {response.upserted_count} of {len(vectors)} rows")
         return response
 
-    response = collection.connection.call(f"writing {len(vectors)} rows", upsert)
-    collection.connection.committed(collection.place, collection.name, response)
+    response = namespace.connection.call(f"writing {len(vectors)} rows", upsert)
+    namespace.connection.committed(namespace.place, namespace.name, response)
     return len(vectors)
 
 
@@ -116,7 +116,7 @@ def encoded(vector: np.ndarray) -> list[Any]:
     return [orjson.Fragment(orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])]
 
 
-def unwritten(collection: Namespace, failures: Sequence[tuple[list[str], BaseException]]) -> BaseException:
+def unwritten(namespace: Namespace, failures: Sequence[tuple[list[str], BaseException]]) -> BaseException:
     """The error for batches, given by their ids, that failed."""
     for _, error in failures:
         if not isinstance(error, StoreError):
@@ -124,41 +124,41 @@ def unwritten(collection: Namespace, failures: Sequence[tuple[list[str], BaseExc
     ids = [key for part, _ in failures for key in part]
     more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
     reasons = "; ".join(dict.fromkeys(str(error) for _, error in failures))
-    return StoreError(f"{len(ids)} rows were not written to {collection.name!r}, {', '.join(ids[:5])}{more}: {reasons}")
+    return StoreError(f"{len(ids)} rows were not written to {namespace.name!r}, {', '.join(ids[:5])}{more}: {reasons}")
 
 
-def fetched(collection: Namespace, ids: list[str]) -> list[dict[str, Any]]:
+def fetched(namespace: Namespace, ids: list[str]) -> list[dict[str, Any]]:
     """The rows with these ids that are there."""
-    fetch = partial(collection.place.index.fetch, ids=ids, namespace=collection.name)
-    found = collection.connection.call(f"reading from {collection.name}", fetch).vectors
+    fetch = partial(namespace.place.index.fetch, ids=ids, namespace=namespace.name)
+    found = namespace.connection.call(f"reading from {namespace.name}", fetch).vectors
     return [{"id": key, VECTOR_COLUMN: row.values, **_columns(row.metadata or {})} for key, row in found.items()]
 
 
-def existing(collection: Namespace, ids: list[str]) -> list[str]:
+def existing(namespace: Namespace, ids: list[str]) -> list[str]:
     """Those of the ids that are there."""
-    fetch = partial(collection.place.index.fetch, ids=ids, namespace=collection.name)
-    return list(collection.connection.call(f"reading from {collection.name}", fetch).vectors)
+    fetch = partial(namespace.place.index.fetch, ids=ids, namespace=namespace.name)
+    return list(namespace.connection.call(f"reading from {namespace.name}", fetch).vectors)
 
 
-def delete(collection: Namespace, ids: list[str]) -> None:
+def delete(namespace: Namespace, ids: list[str]) -> None:
     """Delete rows."""
-    request = partial(collection.place.index.delete, ids=ids, namespace=collection.name)
-    collection.connection.call(f"deleting {len(ids)} rows of {collection.name}", request)
+    request = partial(namespace.place.index.delete, ids=ids, namespace=namespace.name)
+    namespace.connection.call(f"deleting {len(ids)} rows of {namespace.name}", request)
 
 
-def pages(collection: Namespace) -> Iterator[pa.Array]:
+def pages(namespace: Namespace) -> Iterator[pa.Array]:
     """All ids, streamed: sixteen listings beside each other, by the first digit of the id."""
-    connection = collection.connection
-    tasks = {connection.submit(_page, collection, start, None) for start in _ID_STARTS}
+    connection = namespace.connection
+    tasks = {connection.submit(_page, namespace, start, None) for start in _ID_STARTS}
     for task in connection.finished(tasks):
         start, ids, following = task.result()
         if following:
-            tasks.add(connection.submit(_page, collection, start, following))
+            tasks.add(connection.submit(_page, namespace, start, following))
         yield ids
 
 
 def match_row(query: int, rank: int, match: ScoredVector, metric: str) -> dict[str, Any]:
-    """A match as a row of `stores.checks.MATCH_SCHEMA`."""
+    """A match as a row of `record_checks.MATCH_SCHEMA`."""
     metadata = match.metadata or {}
     # By l2 Pinecone returns the squared distance, the smallest first.
     score = -match.score if metric == "l2" else match.score
@@ -172,14 +172,14 @@ def _columns(metadata: dict[str, Any]) -> dict[str, Any]:
     return {name: int(value) if name == "ordinal" else value for name, value in metadata.items()}
 
 
-def _page(collection: Namespace, start: str, token: str | None) -> tuple[str, pa.Array, str | None]:
+def _page(namespace: Namespace, start: str, token: str | None) -> tuple[str, pa.Array, str | None]:
     listing = partial(
-        collection.place.index.list_paginated,
+        namespace.place.index.list_paginated,
         prefix=start,
         limit=IDS_PER_PAGE,
         pagination_token=token,
-        namespace=collection.name,
+        namespace=namespace.name,
     )
-    page = collection.connection.call(f"listing {collection.name}", listing)
+    page = namespace.connection.call(f"listing {namespace.name}", listing)
     ids = pa.array([item.id for item in page.vectors], pa.string())
     return start, ids, page.pagination.next if page.pagination else None

@@ -17,8 +17,8 @@ from google.protobuf.struct_pb2 import Struct, Value  # type: ignore[import-unty
 from weaviate.classes.query import Filter, MetadataQuery
 from weaviate.proto.v1 import batch_pb2, search_get_pb2
 
-from squadron.dataflow.records import VECTOR_COLUMN
 from squadron.errors import StoreError
+from squadron.stores.record_schema import VECTOR_COLUMN
 from squadron.stores.weaviate.requests import answered, called, pause, tries
 from squadron.stores.weaviate.schema import COLUMNS, VECTOR, Generation, class_name, stored_name
 

@@ -2,24 +2,24 @@
 
 A generation is a Weaviate collection, `squad_ab12cd34` being `Squad_ab12cd34` there; a passage's id is its object's
 uuid. The class's description says of what dimension it is, which Weaviate itself learns from the first vector. What
-is live is written in a collection of its own (`weaviate_catalog`).
+is live is written in a collection of its own (catalog.py).
 """
 
 import itertools
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from squadron.dataflow.records import record_schema
 from squadron.errors import StoreError
 from squadron.settings.store_sections import WeaviateSettings
-from squadron.stores.live_pointer import first_description, next_pointer, refuse_live, stale
+from squadron.stores.contract import LivePointer, StoredRecord
+from squadron.stores.live_pointer import next_pointer, refuse_live, stale_pointer
 from squadron.stores.record_checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
-from squadron.stores.weaviate.catalog import enter, enter_new, entries, live_entry, point_alias, strike
+from squadron.stores.record_schema import record_schema
+from squadron.stores.weaviate import catalog
 from squadron.stores.weaviate.connection import Connection, connected
 from squadron.stores.weaviate.requests import answered, at_once
 from squadron.stores.weaviate.rows import (
@@ -51,7 +51,7 @@ def client(store_settings: WeaviateSettings) -> Connection:
     return connected(store_settings)
 
 
-def collection(
+def generation_table(
     client: Connection,
     collection_name: str,
     generation: str,
@@ -73,153 +73,164 @@ def collection(
     missing = [column for column in metadata_columns if column not in found.metadata_columns]
     for column in missing:
         add_column(client, generation, column)
-    if generation not in entries(client, "generation", collection_name):
-        enter_new(client, "generation", collection_name, generation, first_description())
+    catalog.begin_record(client, collection_name, generation)
     columns = (*found.metadata_columns, *missing)
     return Generation(client, generation, dimension, columns, client.client.collections.use(name))
 
 
-def stored_ids(collection: Generation) -> Iterator[pa.Array]:
+def stored_ids(generation_table: Generation) -> Iterator[pa.Array]:
     """All ids of the generation, streamed."""
-    parts = collection.connection.settings.concurrency
+    parts = generation_table.connection.settings.concurrency
     borders = [(part << 128) // parts for part in range(parts + 1)]
-    for pages in at_once(collection.connection, partial(ids_between, collection), itertools.pairwise(borders)):
+    for pages in at_once(
+        generation_table.connection, partial(ids_between, generation_table), itertools.pairwise(borders)
+    ):
         yield from pages
 
 
-def stored_rows(collection: Generation, wanted_ids: pa.Array) -> pa.Table:
-    """Those of the rows that are there, as `records.record_schema` says, in no order."""
+def stored_rows(generation_table: Generation, wanted_ids: pa.Array) -> pa.Table:
+    """Those of the rows that are there, as `record_schema.record_schema` says, in no order."""
     parts = [wanted_ids[start : start + ROWS_PER_FETCH] for start in range(0, len(wanted_ids), ROWS_PER_FETCH)]
-    found = at_once(collection.connection, partial(fetched, collection), parts)
-    wanted = record_schema(collection.dimension, collection.metadata_columns)
+    found = at_once(generation_table.connection, partial(fetched, generation_table), parts)
+    wanted = record_schema(generation_table.dimension, generation_table.metadata_columns)
     return pa.Table.from_pylist([row for rows in found for row in rows], wanted)
 
 
-def rows_written(collection: Generation, records: pa.Table) -> int:
+def rows_written(generation_table: Generation, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced.
 
     Raises StoreError, with ids and reasons, when the server refused some; the others are written then.
     """
     if not records.num_rows:
         return 0
-    records = distinct_records(records, collection.dimension, collection.name)
-    parts = messages(records, collection.connection.message_bytes)
+    records = distinct_records(records, generation_table.dimension, generation_table.name)
+    parts = messages(records, generation_table.connection.message_bytes)
     refused: dict[str, str] = {}
-    for outcome in at_once(collection.connection, partial(write, collection), parts):
+    for outcome in at_once(generation_table.connection, partial(write, generation_table), parts):
         refused |= outcome
     if refused:
         some = "; ".join(f"{key}: {reason}" for key, reason in itertools.islice(refused.items(), 5))
         raise StoreError(
-            f"{collection.name!r} refused {len(refused)} of {records.num_rows} rows, the others were written. {some}"
+            f"{generation_table.name!r} refused {len(refused)} of {records.num_rows} rows, the others were written. "
+            f"{some}"
         )
     return records.num_rows
 
 
-def rows_deleted(collection: Generation, expired_ids: pa.Array) -> int:
+def rows_deleted(generation_table: Generation, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
     parts = [expired_ids[start : start + IDS_PER_DELETE] for start in range(0, len(expired_ids), IDS_PER_DELETE)]
-    return sum(at_once(collection.connection, partial(delete, collection), parts))
+    return sum(at_once(generation_table.connection, partial(delete, generation_table), parts))
 
 
-def row_count(collection: Generation) -> int:
+def row_count(generation_table: Generation) -> int:
     """The exact number of rows."""
-    call = partial(collection.rows.aggregate.over_all, total_count=True)
-    return answered(collection.connection, f"count the rows of {collection.name!r}", call).total_count or 0
+    call = partial(generation_table.rows.aggregate.over_all, total_count=True)
+    return answered(generation_table.connection, f"count the rows of {generation_table.name!r}", call).total_count or 0
 
 
-def version(collection: Generation) -> int | None:
+def version(generation_table: Generation) -> int | None:
     """None: Weaviate keeps no earlier versions."""
     return None
 
 
-def restored(collection: Generation, earlier_version: int) -> int:
+def restored(generation_table: Generation, earlier_version: int) -> int:
     """Raises StoreError: there is nothing to return to."""
-    raise StoreError(f"Weaviate keeps no earlier versions: {collection.name!r} stays as it is")
+    raise StoreError(f"Weaviate keeps no earlier versions: {generation_table.name!r} stays as it is")
 
 
-def earlier_collection(client: Connection, generation: str, earlier_version: int) -> Generation:
+def earlier_table(client: Connection, generation: str, earlier_version: int) -> Generation:
     """Raises StoreError: there is none."""
     raise StoreError(f"Weaviate keeps no earlier versions: {generation!r} is what it is now")
 
 
-def index_built(collection: Generation, metric: str, store_settings: WeaviateSettings, kept_version: int | None) -> str:
+def index_built(
+    generation_table: Generation, metric: str, store_settings: WeaviateSettings, kept_version: int | None
+) -> str:
     """What searches use. Weaviate indexes what is written; where it does so in the background, this waits for it.
 
     Raises StoreError when a shard is read-only, or when for `timeout_seconds` nothing was indexed.
     """
     least, progressed_at = None, time.monotonic()
-    while waiting := _unindexed(collection):
+    while waiting := _unindexed(generation_table):
         if least is None or waiting < least:
             least, progressed_at = waiting, time.monotonic()
         if time.monotonic() - progressed_at > store_settings.timeout_seconds:
             raise StoreError(
-                f"{waiting} vectors of {collection.name!r} wait to be indexed, no fewer than "
+                f"{waiting} vectors of {generation_table.name!r} wait to be indexed, no fewer than "
                 f"{store_settings.timeout_seconds:g} seconds ago: look at the server, then run this step again"
             )
         time.sleep(INDEXING_POLL_SECONDS)
-    return f"HNSW ({metric}) over {row_count(collection)} rows"
+    return f"HNSW ({metric}) over {row_count(generation_table)} rows"
 
 
 def matches(
-    collection: Generation, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]
+    generation_table: Generation, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]
 ) -> pa.Table:
-    """The nearest rows of each query, as `stores.checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
-    equal = checked_filter(filter, ["document_id", "title", *collection.metadata_columns])
-    search = partial(nearest, collection, top_k, metric, equal)
-    found = at_once(collection.connection, search, enumerate(query_vectors))
+    """The nearest rows of each query, as `record_checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
+    equal = checked_filter(filter, ["document_id", "title", *generation_table.metadata_columns])
+    search = partial(nearest, generation_table, top_k, metric, equal)
+    found = at_once(generation_table.connection, search, enumerate(query_vectors))
     return pa.Table.from_pylist([row for rows in found for row in rows], MATCH_SCHEMA)
 
 
-def generations(client: Connection, collection_name: str) -> dict[str, dict[str, Any]]:
-    """The collection's generations that exist, by name, with their descriptions."""
-    found = entries(client, "generation", collection_name)
-    return {name: entry for name, entry in found.items() if class_exists(client, class_name(name))}
+def generation_records(client: Connection, collection_name: str) -> dict[str, StoredRecord]:
+    """The records of the collection's generations that exist, by the generation's name."""
+    return catalog.records(client, collection_name)
 
 
-def described(client: Connection, collection_name: str, generation: str, description: dict[str, Any]) -> str:
-    """The generation, after its description was stored in place of the one before."""
-    enter(client, "generation", collection_name, generation, description)
-    return generation
+def record_stored(
+    client: Connection, collection_name: str, generation: str, record_text: str, expected_revision: int
+) -> StoredRecord:
+    """The record, written in place of the one with the expected revision; 0: the generation has none yet.
+
+    Raises StaleRecordError when the stored record has another revision, StoreError when there is no such generation.
+    Of two runs that write in the same moment, both may be told that they did: the later one did.
+    """
+    return catalog.write_record(client, collection_name, generation, record_text, expected_revision)
 
 
-def live_generation(client: Connection, collection_name: str) -> dict[str, Any] | None:
-    """The live pointer: generation, previous, revision, promoted_at; None before the first promotion."""
-    return live_entry(client, collection_name)
+def live_generation(client: Connection, collection_name: str) -> LivePointer | None:
+    """The live pointer; None before the first promotion."""
+    return catalog.pointer(client, collection_name)
 
 
-def promoted(client: Connection, collection_name: str, generation: str, expected_live: str | None) -> dict[str, Any]:
+def promoted(client: Connection, collection_name: str, generation: str, expected_live: str | None) -> LivePointer:
     """The live pointer, moved to the generation, and the alias after it.
 
     Raises StaleLiveError when `expected_live` is not what was live, StoreError when there is no such generation.
     Of two runs that promote in the same moment, both may be told that they did: the later one did.
     """
-    before = live_entry(client, collection_name)
-    pointer = next_pointer(collection_name, generation, generations(client, collection_name), before, expected_live)
+    existing = catalog.records(client, collection_name)
+    before = catalog.pointer(client, collection_name)
+    pointer = next_pointer(collection_name, generation, existing, before, expected_live)
     if pointer != before:
-        enter(client, "live", collection_name, collection_name, pointer)
-        now = live_entry(client, collection_name)
+        catalog.point(client, pointer)
+        now = catalog.pointer(client, collection_name)
         if now != pointer:
-            raise stale(collection_name, generation, now["generation"] if now else None, expected_live)
-    point_alias(client, collection_name)
+            raise stale_pointer(collection_name, generation, now, expected_live)
+    catalog.point_alias(client, collection_name)
     return pointer
 
 
 def dropped(client: Connection, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one, and for another collection's."""
-    refuse_live(collection_name, generation, live_entry(client, collection_name))
+    refuse_live(collection_name, generation, catalog.pointer(client, collection_name))
     if class_exists(client, class_name(generation)):
         owner = read_generation_class(client, generation).collection_name
         if owner != collection_name:
             raise StoreError(f"{generation!r} is a generation of {owner!r}, not of {collection_name!r}")
         drop_generation_class(client, generation)
-    strike(client, "generation", collection_name, generation)
+    catalog.remove_record(client, collection_name, generation)
     return generation
 
 
-def _unindexed(collection: Generation) -> int:
+def _unindexed(generation_table: Generation) -> int:
     """The number of vectors that wait to be indexed."""
-    call = collection.rows.config.get_shards
-    shards = answered(collection.connection, f"look at the index of {collection.name!r}", call)
+    call = generation_table.rows.config.get_shards
+    shards = answered(generation_table.connection, f"look at the index of {generation_table.name!r}", call)
     if locked := [shard.name for shard in shards if shard.status == "READONLY"]:
-        raise StoreError(f"{collection.name!r} is read-only (shards {', '.join(locked)}): is the server's disk full?")
+        raise StoreError(
+            f"{generation_table.name!r} is read-only (shards {', '.join(locked)}): is the server's disk full?"
+        )
     return sum(shard.vector_queue_size for shard in shards)
