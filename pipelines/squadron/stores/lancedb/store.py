@@ -183,7 +183,7 @@ def matches(
     metric: str,
     filter: dict[str, str],
 ) -> pa.Table:
-    """The nearest rows of each query, as `stores.checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
+    """The nearest rows of each query, as `record_checks.match_schema` says. `query_vectors`: float32 [q, d]."""
     where = tables.equal(checked_filter(filter, text_columns(collection.schema)))
     return nearest_rows(collection, query_vectors, metric, top_k, where)
 

@@ -21,16 +21,16 @@ from squadron.stores.live_pointer import next_pointer, refuse_live, stale
 from squadron.stores.pgvector import schema
 from squadron.stores.pgvector.connection import Database
 from squadron.stores.pgvector.schema import Table
-from squadron.stores.record_checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
+from squadron.stores.record_checks import checked_filter, distinct_records, match_schema, refuse_other
 
 IDS_PER_CALL = 10_000
 # What an index takes, and how many candidates a search of it can weigh: pgvector's limits.
 MAX_INDEXED_DIMENSION, MAX_CANDIDATES = 2_000, 1_000
 # Distance operator, class of the index, and the score: of `<#>`, which is minus the inner product, too.
 _METRICS = {
-    "cosine": (SQL("<=>"), SQL("vector_cosine_ops"), SQL("1 - distance")),
-    "dot": (SQL("<#>"), SQL("vector_ip_ops"), SQL("-distance")),
-    "l2": (SQL("<->"), SQL("vector_l2_ops"), SQL("-(distance ^ 2)")),
+    "cosine": (SQL("<=>"), SQL("vector_cosine_ops"), SQL("1 - _distance")),
+    "dot": (SQL("<#>"), SQL("vector_ip_ops"), SQL("-_distance")),
+    "l2": (SQL("<->"), SQL("vector_l2_ops"), SQL("-(_distance ^ 2)")),
 }
 _TYPES = {"ordinal": "int4", VECTOR_COLUMN: "vector"}
 
@@ -175,7 +175,7 @@ def index_built(collection: Table, metric: str, store_settings: PgvectorSettings
 
 
 def matches(collection: Table, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]) -> pa.Table:
-    """The nearest rows of each query, as `stores.checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d].
+    """The nearest rows of each query, as `record_checks.match_schema` says. `query_vectors`: float32 [q, d].
 
     Exact where there is a filter: an index would choose the nearest first, and then filter them.
     """
@@ -184,12 +184,13 @@ def matches(collection: Table, query_vectors: np.ndarray, top_k: int, metric: st
     candidates = max(100, 2 * top_k)
     exact = bool(values) or candidates > MAX_CANDIDATES
     operator, _, score = _METRICS[metric]
+    wanted = match_schema(name for name in collection.columns if name not in RECORD_COLUMNS)
     search = SQL(schema.SEARCH).format(
+        columns=SQL(", ").join(score if name == "score" else Identifier(name) for name in wanted.names[2:]),
         table=collection.quoted,
         operator=operator,
-        score=score,
         where=SQL(" AND ").join([SQL("true"), *(SQL("{} = %s").format(Identifier(name)) for name in values)]),
-        order=SQL("distance + 0" if exact else "distance"),  # no index is on the sum
+        order=SQL("_distance + 0" if exact else "_distance"),  # no index is on the sum
         limit=Literal(top_k),
     )
 
@@ -204,8 +205,8 @@ def matches(collection: Table, query_vectors: np.ndarray, top_k: int, metric: st
         return found
 
     found = collection.database.answered(f"{collection.name!r} could not be searched", searched)
-    columns = zip(*found, strict=True) if found else [()] * len(MATCH_SCHEMA)
-    return pa.table(dict(zip(MATCH_SCHEMA.names, map(list, columns), strict=True)), MATCH_SCHEMA)
+    columns = zip(*found, strict=True) if found else [()] * len(wanted)
+    return pa.table(dict(zip(wanted.names, map(list, columns), strict=True)), wanted)
 
 
 def generations(client: Database, collection_name: str) -> dict[str, dict[str, Any]]:

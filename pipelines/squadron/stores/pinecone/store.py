@@ -23,7 +23,7 @@ from squadron.stores.live_pointer import first_description, next_pointer, refuse
 from squadron.stores.pinecone import catalog, rows
 from squadron.stores.pinecone.connection import Connection
 from squadron.stores.pinecone.rows import Namespace
-from squadron.stores.record_checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
+from squadron.stores.record_checks import checked_filter, distinct_records, match_schema, refuse_other
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def index_built(collection: Namespace, metric: str, store_settings: PineconeSett
 def matches(
     collection: Namespace, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]
 ) -> pa.Table:
-    """The nearest rows of each query, as `stores.checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
+    """The nearest rows of each query, as `record_checks.match_schema` says. `query_vectors`: float32 [q, d]."""
     if top_k > MOST_MATCHES:
         raise StoreError(f"Pinecone returns at most {MOST_MATCHES:,} matches of a query, not {top_k:,}: ask for fewer")
     equal = checked_filter(filter, [*rows.TEXT_COLUMNS, *collection.columns])
@@ -167,11 +167,11 @@ def matches(
     ask = partial(collection.connection.query, collection.place, collection.name)
     answers = collection.connection.each(ask, [{**query, "vector": vector} for vector in query_vectors.tolist()])
     found = [
-        rows.match_row(position, rank, match, metric)
+        rows.match_row(collection, position, rank, match, metric)
         for position, answer in enumerate(answers)
         for rank, match in enumerate(answer.matches, start=1)
     ]
-    return pa.Table.from_pylist(found, MATCH_SCHEMA)
+    return pa.Table.from_pylist(found, match_schema(collection.columns))
 
 
 def generations(client: Connection, collection_name: str) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from squadron.dataflow.records import record_schema
 from squadron.errors import StoreError
 from squadron.settings.store_sections import WeaviateSettings
 from squadron.stores.live_pointer import first_description, next_pointer, refuse_live, stale
-from squadron.stores.record_checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
+from squadron.stores.record_checks import checked_filter, distinct_records, match_schema, refuse_other
 from squadron.stores.weaviate.catalog import enter, enter_new, entries, live_entry, point_alias, strike
 from squadron.stores.weaviate.connection import Connection, connected
 from squadron.stores.weaviate.requests import answered, at_once
@@ -163,11 +163,12 @@ def index_built(collection: Generation, metric: str, store_settings: WeaviateSet
 def matches(
     collection: Generation, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]
 ) -> pa.Table:
-    """The nearest rows of each query, as `stores.checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
+    """The nearest rows of each query, as `record_checks.match_schema` says. `query_vectors`: float32 [q, d]."""
     equal = checked_filter(filter, ["document_id", "title", *collection.metadata_columns])
     search = partial(nearest, collection, top_k, metric, equal)
     found = at_once(collection.connection, search, enumerate(query_vectors))
-    return pa.Table.from_pylist([row for rows in found for row in rows], MATCH_SCHEMA)
+    wanted = match_schema(collection.metadata_columns)
+    return pa.Table.from_pylist([row for rows in found for row in rows], wanted)
 
 
 def generations(client: Connection, collection_name: str) -> dict[str, dict[str, Any]]:
