@@ -4,7 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,7 +49,7 @@ def test_a_second_run_of_a_collection_is_refused_and_told_whose_the_first_is(
 
     first.communicate()
     assert ingest(settings)["counts"]["written"] > 0
-    assert [path.name for path in (tmp_path / "staging").rglob("*.lock")] == []
+    assert [path.name for path in (tmp_path / "staging").iterdir() if path.is_file()] == []
 
 
 def test_a_repair_is_refused_beside_another_run_and_a_look_is_not(settings_with: Changed) -> None:
@@ -72,6 +75,42 @@ def test_the_command_line_fails_beside_another_run(settings_with: Changed, tmp_p
     assert done.returncode == 1
     assert f"process {os.getpid()} since" in done.stderr
     assert done.stdout == ""
+
+
+def test_waiting_runs_follow_each_other_and_never_overlap(settings_with: Changed) -> None:
+    """A lock's file is removed while others open it: none of them may hold what is not there any more."""
+    settings, inside, overlaps = settings_with(), [], []
+
+    def take_turns(_: int) -> None:
+        taken = 0
+        while taken < 20:
+            with suppress(StoreError), only_run(settings):
+                overlaps.extend(inside)
+                inside.append(1)
+                time.sleep(0.001)
+                inside.pop()
+                taken += 1
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(take_turns, range(4)))
+    assert overlaps == []
+
+
+def test_a_lock_that_is_held_without_a_name_is_another_processs(settings_with: Changed, tmp_path: Path) -> None:
+    settings = settings_with()
+    with only_run(settings):
+        (tmp_path / "staging" / "books.holder").unlink()  # a full disk
+        with pytest.raises(StoreError, match=r"is under way \(another process; .*books\.lock\)"), only_run(settings):
+            pass
+
+
+def test_a_staging_folder_that_cannot_be_made_is_refused_by_its_setting(settings_with: Changed, tmp_path: Path) -> None:
+    (tmp_path / "staging").write_text("a file")
+    with (
+        pytest.raises(StoreError, match=r"ingest\.staging: .*books\.lock cannot be written"),
+        only_run(settings_with()),
+    ):
+        pass
 
 
 def test_a_killed_run_leaves_no_lock(settings_with: Changed) -> None:

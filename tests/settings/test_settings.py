@@ -147,7 +147,7 @@ def test_an_unknown_backend_is_refused_with_the_nearest_name(home, key, found, n
     assert f"did you mean {nearest!r}?" in message
 
 
-@pytest.mark.parametrize("reserved", ["id", "text", "vector", "document_id", "score"])
+@pytest.mark.parametrize("reserved", ["id", "text", "vector", "document_id", "score", "query_index"])
 def test_metadata_columns_may_not_take_reserved_names(home, reserved):
     message = refusal({"source.columns.metadata": ["author", reserved]})
 

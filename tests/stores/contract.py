@@ -22,7 +22,7 @@ import pytest
 
 from squadron.errors import SettingsError, StaleLiveError, StaleRecordError, StoreError
 from squadron.stores.contract import StoredRecord
-from squadron.stores.record_checks import MATCH_SCHEMA
+from squadron.stores.record_checks import MATCH_SCHEMA, match_schema
 from tests.stores.subject import (
     BLUE,
     COLLECTION,
@@ -420,6 +420,23 @@ class StoreContract:
         blue.write(records(range(5)))
         assert blue.search(vectors(0)).equals(MATCH_SCHEMA.empty_table())
 
+    @pytest.mark.parametrize("queries", [1, 2, 100])
+    def test_matches_show_the_metadata_of_their_rows(self, store: Store, queries: int) -> None:
+        blue = store.generation(metadata_columns=["lang", "Author"])
+        written = records(range(100), lang=["de", None] * 50, Author=[f"Größe 東京 {row}" for row in range(100)])
+        blue.write(written)
+        found = blue.search(vectors_of(written)[:queries], top_k=1)
+        assert found.schema == match_schema(["lang", "Author"])
+        assert found["query"].to_pylist() == [*range(queries)]
+        shown = ["id", "text", "lang", "Author"]
+        assert found.select(shown).to_pylist() == written.select(shown)[:queries].to_pylist()
+
+    def test_matches_show_metadata_that_this_run_does_not_name(self, store: Store) -> None:
+        store.generation(metadata_columns=["lang"]).write(records(range(2), lang=["en", "de"]))
+        opened = store.generation(client=store.client(), metadata_columns=[])
+        assert opened.search(vectors(2), top_k=1)["lang"].to_pylist() == ["en", "de"]
+        assert opened.search(vectors(0)).equals(match_schema(["lang"]).empty_table())
+
     # Filtering
 
     def test_a_filter_is_applied_before_the_nearest_are_chosen(self, store: Store) -> None:
@@ -450,9 +467,13 @@ class StoreContract:
 
     def test_metadata_columns_may_bear_any_name_that_settings_allow(self, store: Store) -> None:
         names = ["Author", "order", "select", "null", "group_2", "dateOfBirth", "generation", "collection"]
+        names += ["distance"]
         blue = store.generation(metadata_columns=names)
         blue.write(records(range(2), **{name: [f"{name} 0", f"{name} 1"] for name in names}))
         assert [blue.found({name: f"{name} 1"}) for name in names] == [[passage_id(1)]] * len(names)
+        found = blue.search(vectors(2), top_k=1)
+        assert found["query"].to_pylist() == [0, 1]
+        assert found.select(names).to_pylist() == [{name: f"{name} {row}" for name in names} for row in range(2)]
 
     @pytest.mark.parametrize(
         "name",

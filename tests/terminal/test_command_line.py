@@ -113,7 +113,7 @@ def test_search_prints_ranked_matches(squadron: Run) -> None:
     found = answer(squadron("search", "The deepest trench of the ocean", "--top-k", "3", "--json"))
 
     assert [match["rank"] for match in found["matches"]] == [1, 2, 3]
-    assert set(found["matches"][0]) == {"rank", "passage_id", "document_id", "title", "text", "score"}
+    assert set(found["matches"][0]) == {"rank", "passage_id", "document_id", "title", "text", "score", "metadata"}
     scores = [match["score"] for match in found["matches"]]
     assert scores == sorted(scores, reverse=True)
 

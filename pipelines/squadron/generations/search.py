@@ -18,6 +18,7 @@ from squadron.errors import StoreError
 from squadron.generations.catalog import opened, read_catalog
 from squadron.process.progress import Progress
 from squadron.settings.schema import Settings
+from squadron.stores.record_checks import MATCH_SCHEMA
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ DEFINES_VECTORS = {
 def search(
     settings: Settings, question: str, top_k: int = 10, filter: dict[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """The passages of the live generation nearest to the question: rank, passage_id, document_id, title, text, score.
+    """The passages of the live generation nearest to the question: rank, passage_id, document_id, title, text, score,
+    and metadata, the values of the generation's metadata columns.
 
     The question is embedded as that generation's passages were, whatever the settings say now.
     """
@@ -43,9 +45,11 @@ def search(
     vectors, _ = cached_vectors(graph, None, "query_vectors", [question])
     collection = opened(graph, generation)
     found = graph.value("matches", collection=collection, query_vectors=vectors, top_k=top_k, filter=filter or {})
+    metadata_columns = [name for name in found.column_names if name not in MATCH_SCHEMA.names]
     return [
         {"rank": row["rank"], "passage_id": row["id"]}
         | {name: row[name] for name in ("document_id", "title", "text", "score")}
+        | {"metadata": {name: row[name] for name in metadata_columns}}
         for row in found.to_pylist()
     ]
 

@@ -5,7 +5,6 @@ That neither needs to begin: in Airflow the DAG has one active run, and the comm
 this lock. It lies in the staging folder and ends with the process, however that ends. In an object store there is none.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,9 @@ from pathlib import Path
 from squadron.errors import StoreError
 from squadron.settings.schema import Settings
 
+LOCK_TIMEOUT_SECONDS = 0.2
+"""A run that ends removes its lock; who opened it in that moment tries again."""
+
 
 @contextmanager
 def only_run(settings: Settings) -> Iterator[None]:
@@ -23,35 +25,35 @@ def only_run(settings: Settings) -> Iterator[None]:
     if "://" in staging:
         yield
         return
+    from filelock import FileLock, Timeout  # 0.03 s, which only runs need
+
     path = Path(staging, f"{settings.collection}.lock")
+    holder = path.with_suffix(".holder")  # not in the lock: Windows lets nobody read what another process has locked
+    lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _locked(path, settings.collection)
+        lock.acquire(timeout=LOCK_TIMEOUT_SECONDS)
+    except Timeout:
+        raise _under_way(settings.collection, path, holder) from None
     except OSError as error:
         raise StoreError(f"ingest.staging: {path} cannot be written: {error.strerror or error}") from error
     try:
         with suppress(OSError):  # a full disk: the lock holds without the name of its holder
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC".encode())
+            holder.write_text(f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is not this file any more
-        os.close(descriptor)
+        for file in (holder, path):  # while the lock is held: who waits for it sees that its file is gone
+            with suppress(OSError):
+                file.unlink()
+        lock.release()
 
 
-def _locked(path: Path, collection: str) -> int:
-    """The open file, locked, which is at its path still."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 200).decode(errors="replace") or "another process"
-            os.close(descriptor)
-            raise StoreError(
-                f"a run of collection {collection!r} is under way ({holder}; {path}): nothing was done. "
-                "Wait for its end, then run this again"
-            ) from None
-        if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
-            return descriptor
-        os.close(descriptor)  # whoever held it has removed it meanwhile
+def _under_way(collection: str, path: Path, holder: Path) -> StoreError:
+    try:
+        process = holder.read_text() or "another process"
+    except OSError:  # it has not written down yet who it is
+        process = "another process"
+    return StoreError(
+        f"a run of collection {collection!r} is under way ({process}; {path}): nothing was done. "
+        "Wait for its end, then run this again"
+    )

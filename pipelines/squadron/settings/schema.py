@@ -14,6 +14,7 @@ _RESERVED_COLUMNS = {"id", "document_id", "title", "ordinal", "text", "tokens", 
     "question",
     "question_id",
     "query",
+    "query_index",  # LanceDB's own in an answer to several queries
 }
 
 

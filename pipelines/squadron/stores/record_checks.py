@@ -1,6 +1,7 @@
 """Checks that every store makes before it calls its service."""
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +21,16 @@ MATCH_SCHEMA = pa.schema(
         ("score", pa.float32()),
     ]
 )
-"""What `matches` returns: one row per query and rank, rank 1 the nearest, higher scores nearer.
+"""What `matches` returns first: one row per query and rank, rank 1 the nearest, higher scores nearer.
 
-score: cosine similarity, inner product, or minus the squared Euclidean distance, by the metric.
+score: cosine similarity, inner product, or minus the squared Euclidean distance, by the metric. The generation's
+metadata columns follow (`match_schema`).
 """
+
+
+def match_schema(metadata_columns: Iterable[str]) -> pa.Schema:
+    """The columns of `matches` of a generation with these metadata columns, each a string or null."""
+    return pa.schema([*MATCH_SCHEMA, *(pa.field(name, pa.string()) for name in metadata_columns)])
 
 
 def distinct_records(records: pa.Table, dimension: int, generation: str) -> pa.Table:

@@ -11,8 +11,8 @@ from squadron.errors import StoreError
 from squadron.stores.exact_search import exact_neighbours
 from squadron.stores.lancedb import tables
 from squadron.stores.lancedb.runtime import lancedb
-from squadron.stores.record_checks import MATCH_SCHEMA
-from squadron.stores.record_schema import VECTOR_COLUMN
+from squadron.stores.record_checks import match_schema
+from squadron.stores.record_schema import RECORD_COLUMNS, VECTOR_COLUMN
 
 QUERIES_PER_SEARCH = 100
 # From so many queries on, one pass over all vectors costs less than LanceDB's exact search of each (20,000 rows,
@@ -28,18 +28,19 @@ DEPTH = 10
 def nearest_rows(
     table: lancedb.table.Table, query_vectors: np.ndarray, metric: str, top_k: int, where: str
 ) -> pa.Table:
-    """The nearest rows of each query, as `record_checks.MATCH_SCHEMA` says. `where`: SQL, or empty for all rows."""
+    """The nearest rows of each query, as `record_checks.match_schema` says. `where`: SQL, or empty for all rows."""
     if len(query_vectors) >= MANY_QUERIES and not where and not vector_indices(table):
         with tables.reported(f"{table.uri} could not be searched"):
             return _exact_matches(table, query_vectors, metric, top_k)
-    parts = [MATCH_SCHEMA.empty_table()]
+    wanted = _match_schema(table)
+    parts = [wanted.empty_table()]
     for start in range(0, len(query_vectors), QUERIES_PER_SEARCH):
         vectors = query_vectors[start : start + QUERIES_PER_SEARCH]
         search = _nearest(table, vectors, metric, top_k)
         search = search.where(where, prefilter=True) if where else search
         with tables.reported(f"{table.uri} could not be searched"):
-            found = search.select([*MATCH_SCHEMA.names[2:-1], "_distance"]).to_arrow()
-        parts.append(_matches(found, start, metric))
+            found = search.select([*_stored_columns(wanted), "_distance"]).to_arrow()
+        parts.append(_matches(found, wanted, start, metric))
     return pa.concat_tables(parts)
 
 
@@ -59,12 +60,12 @@ def index_recall(table: lancedb.table.Table, metric: str) -> float:
 
 def _exact_matches(table: lancedb.table.Table, vectors: np.ndarray, metric: str, top_k: int) -> pa.Table:
     query, row, score = exact_neighbours(_vectors(table), vectors, metric, top_k)
-    wanted = np.unique(row)
-    found = table.take_row_ids(wanted.tolist()).select(MATCH_SCHEMA.names[2:-1]).with_row_id().to_arrow()
+    rows, wanted = np.unique(row), _match_schema(table)
+    found = table.take_row_ids(rows.tolist()).select(_stored_columns(wanted)).with_row_id().to_arrow()
     found = found.sort_by("_rowid")
-    if not np.array_equal(found["_rowid"].to_numpy(), wanted):
+    if not np.array_equal(found["_rowid"].to_numpy(), rows):
         raise StoreError(f"{table.name} was changed while it was searched: try again")
-    return _ranked(query, found.take(pa.array(np.searchsorted(wanted, row))), score)
+    return _ranked(query, found.take(pa.array(np.searchsorted(rows, row))), wanted, score)
 
 
 def _vectors(table: lancedb.table.Table) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -86,17 +87,26 @@ def _pairs(found: pa.Table) -> Iterator[tuple[int, str]]:
     return zip(query, found["id"].to_pylist(), strict=True)
 
 
-def _matches(found: pa.Table, first_query: int, metric: str) -> pa.Table:
+def _matches(found: pa.Table, wanted: pa.Schema, first_query: int, metric: str) -> pa.Table:
     if "query_index" not in found.column_names:  # LanceDB leaves it out for a single query
         found = found.append_column("query_index", pa.array(np.zeros(found.num_rows, np.int32)))
     found = found.sort_by([("query_index", "ascending"), ("_distance", "ascending")])
     distance = found["_distance"]
     score = pc.negate(distance) if metric == "l2" else pc.subtract(pa.scalar(1, pa.float32()), distance)
-    return _ranked(found["query_index"].to_numpy() + first_query, found, score)
+    return _ranked(found["query_index"].to_numpy() + first_query, found, wanted, score)
 
 
-def _ranked(query: np.ndarray, found: pa.Table, score: np.ndarray | pa.ChunkedArray) -> pa.Table:
+def _match_schema(table: lancedb.table.Table) -> pa.Schema:
+    return match_schema(name for name in table.schema.names if name not in RECORD_COLUMNS)
+
+
+def _stored_columns(wanted: pa.Schema) -> list[str]:
+    """The columns of matches that are columns of the table."""
+    return [name for name in wanted.names if name not in ("query", "rank", "score")]
+
+
+def _ranked(query: np.ndarray, found: pa.Table, wanted: pa.Schema, score: np.ndarray | pa.ChunkedArray) -> pa.Table:
     """What was found, by query and best first, as matches."""
     rank = np.arange(len(query)) - np.searchsorted(query, query) + 1
-    columns = {name: found[name] for name in MATCH_SCHEMA.names[2:-1]}
-    return pa.table({"query": query, "rank": rank, **columns, "score": score}).cast(MATCH_SCHEMA)
+    values = {"query": query, "rank": rank, "score": score} | {name: found[name] for name in _stored_columns(wanted)}
+    return pa.table(values).select(wanted.names).cast(wanted)

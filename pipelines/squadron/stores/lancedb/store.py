@@ -179,7 +179,7 @@ def matches(
     metric: str,
     filter: dict[str, str],
 ) -> pa.Table:
-    """The nearest rows of each query, as `record_checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
+    """The nearest rows of each query, as `record_checks.match_schema` says. `query_vectors`: float32 [q, d]."""
     where = tables.equal(checked_filter(filter, text_columns(generation_table.schema)))
     return nearest_rows(generation_table, query_vectors, metric, top_k, where)
 

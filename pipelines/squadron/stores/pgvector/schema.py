@@ -16,8 +16,8 @@ CREATE TABLE {} (id text COLLATE "C" PRIMARY KEY, document_id text, title text, 
     vector vector({}))"""
 MERGE = "INSERT INTO {0} ({1}) SELECT {1} FROM incoming ORDER BY id ON CONFLICT (id) DO UPDATE SET {2}"
 SEARCH = """
-SELECT id, document_id, title, text, {score}
-FROM (SELECT *, vector {operator} %s AS distance FROM {table} WHERE {where}) AS measured
+SELECT {columns}
+FROM (SELECT *, vector {operator} %s AS _distance FROM {table} WHERE {where}) AS measured
 ORDER BY {order} LIMIT {limit}"""
 
 

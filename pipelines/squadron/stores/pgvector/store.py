@@ -18,7 +18,7 @@ from squadron.stores.live_pointer import next_pointer, refuse_live, stale_pointe
 from squadron.stores.pgvector import catalog, schema
 from squadron.stores.pgvector.connection import Database
 from squadron.stores.pgvector.schema import Table
-from squadron.stores.record_checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
+from squadron.stores.record_checks import checked_filter, distinct_records, match_schema, refuse_other
 from squadron.stores.record_schema import RECORD_COLUMNS, VECTOR_COLUMN, record_schema
 
 IDS_PER_CALL = 10_000
@@ -26,9 +26,9 @@ IDS_PER_CALL = 10_000
 MAX_INDEXED_DIMENSION, MAX_CANDIDATES = 2_000, 1_000
 # Distance operator, class of the index, and the score: of `<#>`, which is minus the inner product, too.
 _METRICS = {
-    "cosine": (SQL("<=>"), SQL("vector_cosine_ops"), SQL("1 - distance")),
-    "dot": (SQL("<#>"), SQL("vector_ip_ops"), SQL("-distance")),
-    "l2": (SQL("<->"), SQL("vector_l2_ops"), SQL("-(distance ^ 2)")),
+    "cosine": (SQL("<=>"), SQL("vector_cosine_ops"), SQL("1 - _distance")),
+    "dot": (SQL("<#>"), SQL("vector_ip_ops"), SQL("-_distance")),
+    "l2": (SQL("<->"), SQL("vector_l2_ops"), SQL("-(_distance ^ 2)")),
 }
 _TYPES = {"ordinal": "int4", VECTOR_COLUMN: "vector"}
 
@@ -182,10 +182,8 @@ def index_built(
     return f"HNSW over {rows} rows" if built else f"none: exact search over {rows} rows"
 
 
-def matches(
-    generation_table: Table, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]
-) -> pa.Table:
-    """The nearest rows of each query, as `record_checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d].
+def matches(generation_table: Table, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]) -> pa.Table:
+    """The nearest rows of each query, as `record_checks.match_schema` says. `query_vectors`: float32 [q, d].
 
     Exact where there is a filter: an index would choose the nearest first, and then filter them.
     """
@@ -194,12 +192,13 @@ def matches(
     candidates = max(100, 2 * top_k)
     exact = bool(values) or candidates > MAX_CANDIDATES
     operator, _, score = _METRICS[metric]
+    wanted = match_schema(name for name in generation_table.columns if name not in RECORD_COLUMNS)
     search = SQL(schema.SEARCH).format(
+        columns=SQL(", ").join(score if name == "score" else Identifier(name) for name in wanted.names[2:]),
         table=generation_table.quoted,
         operator=operator,
-        score=score,
         where=SQL(" AND ").join([SQL("true"), *(SQL("{} = %s").format(Identifier(name)) for name in values)]),
-        order=SQL("distance + 0" if exact else "distance"),  # no index is on the sum
+        order=SQL("_distance + 0" if exact else "_distance"),  # no index is on the sum
         limit=Literal(top_k),
     )
 
@@ -214,8 +213,8 @@ def matches(
         return found
 
     found = generation_table.database.answered(f"{generation_table.name!r} could not be searched", searched)
-    columns = zip(*found, strict=True) if found else [()] * len(MATCH_SCHEMA)
-    return pa.table(dict(zip(MATCH_SCHEMA.names, map(list, columns), strict=True)), MATCH_SCHEMA)
+    columns = zip(*found, strict=True) if found else [()] * len(wanted)
+    return pa.table(dict(zip(wanted.names, map(list, columns), strict=True)), wanted)
 
 
 def generation_records(client: Database, collection_name: str) -> dict[str, StoredRecord]:

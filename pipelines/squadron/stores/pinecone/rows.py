@@ -157,13 +157,13 @@ def pages(namespace: Namespace) -> Iterator[pa.Array]:
         yield ids
 
 
-def match_row(query: int, rank: int, match: ScoredVector, metric: str) -> dict[str, Any]:
-    """A match as a row of `record_checks.MATCH_SCHEMA`."""
+def match_row(namespace: Namespace, query: int, rank: int, match: ScoredVector, metric: str) -> dict[str, Any]:
+    """A match as a row of `record_checks.match_schema`."""
     metadata = match.metadata or {}
     # By l2 Pinecone returns the squared distance, the smallest first.
     score = -match.score if metric == "l2" else match.score
     return {"query": query, "rank": rank, "id": match.id, "score": score} | {
-        name: metadata.get(name) for name in TEXT_COLUMNS
+        name: metadata.get(name) for name in (*TEXT_COLUMNS, *namespace.columns)
     }
 
 

@@ -23,7 +23,7 @@ from squadron.stores.live_pointer import next_pointer, refuse_live, stale_pointe
 from squadron.stores.pinecone import catalog, rows
 from squadron.stores.pinecone.connection import Connection
 from squadron.stores.pinecone.rows import Namespace
-from squadron.stores.record_checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
+from squadron.stores.record_checks import checked_filter, distinct_records, match_schema, refuse_other
 from squadron.stores.record_revisions import first_record
 from squadron.stores.record_schema import record_schema
 
@@ -167,7 +167,7 @@ def index_built(
 def matches(
     generation_table: Namespace, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]
 ) -> pa.Table:
-    """The nearest rows of each query, as `record_checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
+    """The nearest rows of each query, as `record_checks.match_schema` says. `query_vectors`: float32 [q, d]."""
     if top_k > MOST_MATCHES:
         raise StoreError(f"Pinecone returns at most {MOST_MATCHES:,} matches of a query, not {top_k:,}: ask for fewer")
     equal = checked_filter(filter, [*rows.TEXT_COLUMNS, *generation_table.columns])
@@ -177,11 +177,11 @@ def matches(
     ask = partial(generation_table.connection.query, generation_table.place, generation_table.name)
     answers = generation_table.connection.each(ask, [{**query, "vector": vector} for vector in query_vectors.tolist()])
     found = [
-        rows.match_row(position, rank, match, metric)
+        rows.match_row(generation_table, position, rank, match, metric)
         for position, answer in enumerate(answers)
         for rank, match in enumerate(answer.matches, start=1)
     ]
-    return pa.Table.from_pylist(found, MATCH_SCHEMA)
+    return pa.Table.from_pylist(found, match_schema(generation_table.columns))
 
 
 def generation_records(client: Connection, collection_name: str) -> dict[str, StoredRecord]:

@@ -123,7 +123,8 @@ def fetched(generation: Generation, ids: pa.Array) -> list[dict[str, Any]]:
 def nearest(
     generation: Generation, top_k: int, metric: str, equal: dict[str, str], query: tuple[int, np.ndarray]
 ) -> list[dict[str, Any]]:
-    """The rows nearest to a query, given by its position and vector, as rows of MATCH_SCHEMA."""
+    """The rows nearest to a query, given by its position and vector, as rows of `record_checks.match_schema`."""
+    names = ["document_id", "title", "text", *generation.metadata_columns]
     filters = [Filter.by_property(stored_name(name)).equal(value) for name, value in equal.items()]
     call = partial(
         generation.rows.query.near_vector,
@@ -131,14 +132,15 @@ def nearest(
         target_vector=VECTOR,
         limit=top_k,
         filters=Filter.all_of(filters) if filters else None,
-        return_properties=["document_id", "title", "text"],
+        return_properties=[stored_name(name) for name in names],
         return_metadata=MetadataQuery(distance=True),
     )
     found: list[Any] = answered(generation.connection, f"search {generation.name!r}", call).objects
     # Distances: 1 - cosine, minus the inner product, the squared Euclidean distance.
     scores = [(1 if metric == "cosine" else 0) - row.metadata.distance for row in found]
     return [
-        {"query": query[0], "rank": rank, "id": row.uuid.hex, "score": score, **row.properties}
+        {"query": query[0], "rank": rank, "id": row.uuid.hex, "score": score}
+        | {name: row.properties.get(stored_name(name)) for name in names}
         for rank, (row, score) in enumerate(zip(found, scores, strict=True), start=1)
     ]
 

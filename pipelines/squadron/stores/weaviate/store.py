@@ -17,7 +17,7 @@ from squadron.errors import StoreError
 from squadron.settings.store_sections import WeaviateSettings
 from squadron.stores.contract import LivePointer, StoredRecord
 from squadron.stores.live_pointer import next_pointer, refuse_live, stale_pointer
-from squadron.stores.record_checks import MATCH_SCHEMA, checked_filter, distinct_records, refuse_other
+from squadron.stores.record_checks import checked_filter, distinct_records, match_schema, refuse_other
 from squadron.stores.record_schema import record_schema
 from squadron.stores.weaviate import catalog
 from squadron.stores.weaviate.connection import Connection, connected
@@ -167,11 +167,12 @@ def index_built(
 def matches(
     generation_table: Generation, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]
 ) -> pa.Table:
-    """The nearest rows of each query, as `record_checks.MATCH_SCHEMA` says. `query_vectors`: float32 [q, d]."""
+    """The nearest rows of each query, as `record_checks.match_schema` says. `query_vectors`: float32 [q, d]."""
     equal = checked_filter(filter, ["document_id", "title", *generation_table.metadata_columns])
     search = partial(nearest, generation_table, top_k, metric, equal)
     found = at_once(generation_table.connection, search, enumerate(query_vectors))
-    return pa.Table.from_pylist([row for rows in found for row in rows], MATCH_SCHEMA)
+    wanted = match_schema(generation_table.metadata_columns)
+    return pa.Table.from_pylist([row for rows in found for row in rows], wanted)
 
 
 def generation_records(client: Connection, collection_name: str) -> dict[str, StoredRecord]:
