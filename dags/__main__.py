@@ -12,8 +12,6 @@ import logging
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,6 @@ AIRFLOW_SETTINGS = {
     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",  # else `make airflow` would find them paused
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL",
 }
-HUB_TIMEOUT_SECONDS = 5
 
 
 def main() -> int:
@@ -63,7 +60,7 @@ def _run_conf(pairs: list[str]) -> dict[str, Any]:
     given = {key: value_of(settings, key) for key, layer in resolved.origins.items() if layer == "--set"}
     # As the form gives them: of the right type, lists and not tuples, and null inherits.
     conf = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items() if v is not None}
-    if settings.source.name == "squad" and not settings.source.path and not _hub_answers():
+    if settings.source.name == "squad" and not settings.source.path and not _squad_can_be_read():
         _warn(
             "The Hugging Face Hub cannot be reached, so SQuAD cannot be downloaded: the bundled sample is ingested "
             "instead, into a collection of its own. To ask it: make search COLLECTION=sample Q='...'. "
@@ -73,22 +70,15 @@ def _run_conf(pairs: list[str]) -> dict[str, Any]:
     return conf
 
 
-def _hub_answers() -> bool:
-    """Whether the hub answers, or the data set is in the local cache anyway."""
-    from huggingface_hub import constants, try_to_load_from_cache
+def _squad_can_be_read() -> bool:
+    """Whether SQuAD can be read: the hub answers, or the data set is in the local cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from squadron.process.hub import Hub, hub_state
 
     if isinstance(try_to_load_from_cache("rajpurkar/squad", "README.md", repo_type="dataset"), str):
         return True
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        request = f"{constants.ENDPOINT}/api/datasets/rajpurkar/squad"
-        with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS):  # noqa: S310 - the hub's own address
-            return True
-    except urllib.error.HTTPError:
-        return True  # it answers; if it refuses, the source says why
-    except OSError:
-        return False
+    return hub_state() is Hub.ANSWERS
 
 
 def _dag_run(conf: dict[str, Any]) -> dict[str, Any]:

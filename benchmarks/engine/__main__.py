@@ -39,10 +39,10 @@ from squadron.settings.embedding_sections import SentenceTransformersSettings
 
 REFERENCE = "encode(batch_size=32)"
 ENGINES = {
-    "cpu": ["torch fp32", "onnx fp32", "openvino fp32", "openvino bf16", "openvino int8"],
+    "cpu": ["torch fp32", "openvino fp32", "openvino bf16", "openvino int8"],
     "cuda": ["bare fp32", "bare bf16", "torch fp32", "torch bf16"],
 }
-PACKAGES = ("torch", "sentence-transformers", "transformers", "openvino", "onnxruntime", "tokenizers")
+PACKAGES = ("torch", "sentence-transformers", "transformers", "openvino", "tokenizers")
 Timed = dict[str, dict[str, float]]
 """Of one round: engine -> seconds, `peak <precision>` -> flops."""
 _LOAD = """
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=500)
     parser.add_argument("--questions", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--engines", nargs="+", help="any of torch, onnx, openvino and bare, with a precision")
+    parser.add_argument("--engines", nargs="+", help="any of torch, openvino and bare, with a precision")
     parser.add_argument("--device", choices=ENGINES, default="cpu")
     parser.add_argument("--batch-tokens", type=int, help="tokens of one model call; else what suits each engine")
     parser.add_argument("--loads", type=int, default=3, help="how often a new process loads each engine")
@@ -201,7 +201,7 @@ def _show(facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
 
 def _possible(names: list[str], device: str) -> list[str]:
     """Those that this machine can run; of the others it is told why not."""
-    lacking = {name for name in names if not _is_there({"onnx": "onnxruntime"}.get(name.split()[0], "torch"))}
+    lacking = set() if _is_there("torch") else set(names)
     lacking |= {name for name in names if name.startswith("openvino") and not _is_there("openvino")}
     if device == "cpu" and "openvino bf16" not in lacking and not _computes_bf16():
         lacking.add("openvino bf16")

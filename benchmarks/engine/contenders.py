@@ -33,10 +33,6 @@ def engine(folder: Path, name: str, device: str, batch_tokens: int | None) -> En
         from squadron.embeddings.local.torch_engine import TorchEngine
 
         return TorchEngine(folder, device, precision, batch_tokens).encode
-    if backend == "onnx":
-        from squadron.embeddings.local.onnx_engine import OnnxEngine
-
-        return OnnxEngine(folder, precision, batch_tokens).encode
     from squadron.embeddings.local.openvino_engine import OpenVINOEngine
 
     return OpenVINOEngine(folder, precision, batch_tokens).encode

@@ -61,7 +61,7 @@ print(json.dumps(sorted(sys.modules)))
 """
     seen = run_python(code, environment)
 
-    heavy = {"torch", "lancedb", "hamilton", "datasets", "sentence_transformers", "openvino", "onnxruntime", "openai"}
+    heavy = {"torch", "lancedb", "hamilton", "datasets", "sentence_transformers", "openvino", "openai"}
     assert not heavy & set(seen)
 
 

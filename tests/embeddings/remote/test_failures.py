@@ -14,7 +14,7 @@ from squadron.embeddings.remote.failures import (
     retry_after,
     told,
 )
-from squadron.process.backoff import LONGEST_WAIT_SECONDS, wait_seconds
+from squadron.process.retries import LONGEST_PAUSE_SECONDS, pause_seconds
 from squadron.settings.embedding_sections import CohereSettings, OpenAISettings
 
 
@@ -42,12 +42,6 @@ def test_a_date_to_come_is_so_many_seconds_away() -> None:
     assert seconds == pytest.approx(3600, abs=60)
 
 
-def test_waits_double_up_to_the_longest() -> None:
-    for failures in range(1, 60):
-        longest = min(LONGEST_WAIT_SECONDS, 0.5 * 2 ** (failures - 1))
-        assert longest / 2 <= wait_seconds(failures) <= longest
-
-
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -69,12 +63,12 @@ def test_what_is_told_has_no_key_and_is_short() -> None:
 
 
 def test_the_tries_of_a_batch_s_creation_last_longer_than_a_service_that_is_away_for_half_a_minute() -> None:
-    waits = [wait_seconds(failures) for failures in range(1, TRIES)]
+    waits = [pause_seconds(failures) for failures in range(1, TRIES)]
 
     assert sum(waits) >= 45
-    assert max(waits) <= LONGEST_WAIT_SECONDS
+    assert max(waits) <= LONGEST_PAUSE_SECONDS
 
 
 @pytest.mark.parametrize("section", [OpenAISettings, CohereSettings])
 def test_the_usual_deadline_lasts_longer_than_a_service_that_is_away_for_half_a_minute(section: type) -> None:
-    assert section().deadline_seconds >= 45 + LONGEST_WAIT_SECONDS
+    assert section().deadline_seconds >= 45 + LONGEST_PAUSE_SECONDS

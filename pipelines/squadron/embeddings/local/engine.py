@@ -38,16 +38,13 @@ class Machine:
     """There is a GPU that the installed torch can use."""
     openvino: bool
     """OpenVINO is installed."""
-    onnx: bool = False
-    """onnxruntime is installed, and onnx, which describes graphs to it."""
 
 
 def this_machine() -> Machine:
-    """Found out without importing torch, OpenVINO or onnxruntime."""
+    """Found out without importing torch or OpenVINO."""
     return Machine(
         accelerator=_has_cuda() or _has_apple_gpu(),
         openvino=find_spec("openvino") is not None,
-        onnx=find_spec("onnxruntime") is not None and find_spec("onnx") is not None,
     )
 
 
@@ -58,10 +55,6 @@ def load_engine(settings: SentenceTransformersSettings, folder: Path) -> Engine:
         from squadron.embeddings.local.openvino_engine import OpenVINOEngine
 
         return OpenVINOEngine(folder, settings.precision, settings.batch_tokens)
-    if backend == "onnx":
-        from squadron.embeddings.local.onnx_engine import OnnxEngine
-
-        return OnnxEngine(folder, settings.precision, settings.batch_tokens)
     from squadron.embeddings.local.torch_engine import TorchEngine
 
     return TorchEngine(folder, settings.device, settings.precision, settings.batch_tokens)
@@ -69,21 +62,13 @@ def load_engine(settings: SentenceTransformersSettings, folder: Path) -> Engine:
 
 def chosen_backend(
     settings: SentenceTransformersSettings, folder: Path, machine: Machine
-) -> Literal["torch", "openvino", "onnx"]:
+) -> Literal["torch", "openvino"]:
     """OpenVINO for a plain BERT model on a CPU, else torch; a backend that is named is taken.
 
-    Raises SettingsError when OpenVINO or onnxruntime is asked for and cannot run the model.
+    Raises SettingsError when OpenVINO is asked for and cannot run the model.
     """
     if settings.backend == "torch":
         return "torch"
-    if settings.backend == "onnx":
-        obstacle = bert.obstacle(folder) if machine.onnx else "onnxruntime and onnx are not both installed"
-        if not obstacle:
-            return "onnx"
-        raise SettingsError(
-            f"embedding.sentence_transformers.backend is 'onnx', but {settings.model} cannot run on onnxruntime: "
-            f"{obstacle}. Set it to auto"
-        )
     obstacle = bert.obstacle(folder) if machine.openvino else "the package openvino is not installed"
     if settings.backend == "openvino" or settings.precision == "int8":
         if not obstacle:

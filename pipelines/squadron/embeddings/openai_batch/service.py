@@ -34,7 +34,7 @@ from squadron.embeddings.remote.failures import (
     told,
 )
 from squadron.errors import EmbeddingError
-from squadron.process.backoff import wait_seconds
+from squadron.process.retries import pause_seconds, retried
 from squadron.settings.embedding_sections import OpenAISettings
 from squadron.settings.known_models import width_to_ask_for
 
@@ -144,23 +144,28 @@ class BatchService:
     def create(self, name: str, collection: str, file_id: str) -> Batch:
         """A batch of an uploaded file, or the one that the job got from a request that seemed to fail."""
         once = self._client.with_options(max_retries=0)  # what is sent again blindly may be done twice
-        for failures in range(1, TRIES + 1):
-            try:
-                return self._answer(
-                    lambda: once.batches.create(
-                        completion_window="24h",
-                        endpoint=ENDPOINT,
-                        input_file_id=file_id,
-                        metadata={NAME: name, "collection": collection},
-                    )
+        failures = 0
+
+        def request() -> Batch:
+            if failures and (batch := self.find(name)):
+                return batch
+            return self._answer(
+                lambda: once.batches.create(
+                    completion_window="24h",
+                    endpoint=ENDPOINT,
+                    input_file_id=file_id,
+                    metadata={NAME: name, "collection": collection},
                 )
-            except BusyServiceError as busy:
-                if failures == TRIES:
-                    raise
-                time.sleep(max(busy.retry_after or 0.0, wait_seconds(failures)))
-            if found := self.find(name):
-                return found
-        raise AssertionError("unreachable")
+            )
+
+        def pause(busy: BusyServiceError) -> float:
+            nonlocal failures
+            failures += 1
+            if failures == TRIES:
+                raise busy
+            return max(busy.retry_after or 0.0, pause_seconds(failures))
+
+        return retried(request, BusyServiceError, pause)
 
     def results(self, file_id: str | None) -> Iterator[Result]:
         """What an output file or an error file says of each text; nothing for a file that there is not."""

@@ -1,7 +1,6 @@
-"""Endpoints: the places that serve one model, asked in order of preference until one answers."""
+"""Endpoints: the addresses that serve one model, asked in order of preference until one answers."""
 
 import logging
-import random
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import numpy as np
 
 from squadron.embeddings.remote.failures import BusyServiceError, DeniedServiceError, UnreachedServiceError
 from squadron.embeddings.remote.pacing import Pace
-from squadron.process.backoff import wait_seconds
+from squadron.process.retries import pause_seconds, retried
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +33,13 @@ class Answer(NamedTuple):
 
 
 class Endpoint(Protocol):
-    """One place that serves the model."""
+    """One address that serves the model."""
 
     name: str
     """Host and port."""
 
     def answer(self, texts: list[str], purpose: str, timeout_seconds: float) -> Answer:
-        """One request, not repeated. Raises an error of `retrying` that tells what the place answered."""
+        """One request, not repeated. Raises an error of `failures` that says what it answered."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +57,30 @@ class Limits:
 
 
 @dataclass(eq=False)
-class _Place:
+class _Server:
     """An endpoint, and how it did."""
 
     endpoint: Endpoint
     ready_at: float = 0.0
-    asked: bool = False
+    requested_pause: bool = False
     """Whether it asked itself to be left alone until then."""
     failures: int = 0
     denied: DeniedServiceError | None = None
 
 
 @dataclass
-class _Attempt:
+class _Request:
     """A request on its way to an answer."""
 
     began: float
     failures: int = 0
     reason: str = ""
     unreached: bool = False
-    ready_at: dict[_Place, float] = field(default_factory=dict)
+    ready_at: dict[_Server, float] = field(default_factory=dict)
+
+
+class _NoneReadyError(Exception):
+    """Every endpoint is to be left alone for a while."""
 
 
 class Endpoints:
@@ -89,7 +92,7 @@ class Endpoints:
         self.failed: Counter[str] = Counter()
         self.names = [endpoint.name for endpoint in endpoints]
         self._service = service
-        self._places = [_Place(endpoint) for endpoint in endpoints]
+        self._servers = [_Server(endpoint) for endpoint in endpoints]
         self._limits = limits
         self._pace = Pace(
             {
@@ -109,87 +112,103 @@ class Endpoints:
         """
         amounts = {"requests": 1, "texts": len(texts), "tokens": tokens}
         _wait(self._pace.reserve(amounts), stopped)
-        attempt = _Attempt(began=time.monotonic())
-        while True:
-            place = self._ready_place(attempt, stopped)
-            seconds_left = max(1.0, self._deadline(attempt) - time.monotonic())
-            try:
-                answer = place.endpoint.answer(texts, purpose, min(self._limits.timeout_seconds, seconds_left))
-            except BusyServiceError as busy:
-                self._note_busy(place, attempt, busy)
-                _wait(self._pace.reserve(amounts), stopped)
-            except DeniedServiceError as denied:
-                self._note_denied(place, denied)
-            else:
-                self._note_answer(place, answer, tokens)
-                return answer
+        request = _Request(began=time.monotonic())
 
-    def _ready_place(self, attempt: _Attempt, stopped: Event) -> _Place:
-        """The most preferred endpoint that is ready, after waiting for one if need be."""
-        while True:
-            places = [place for place in self._places if not place.denied]
-            if not places:
-                raise DeniedServiceError("; ".join(f"{self._service} at {place.denied}" for place in self._places))
-            now = time.monotonic()
-            ready_at = [max(place.ready_at, attempt.ready_at.get(place, 0.0)) for place in places]
-            for place, at in zip(places, ready_at, strict=True):
-                if at <= now:
-                    return place
-            if min(ready_at) > self._deadline(attempt):
-                raise self._given_up(attempt, min(ready_at) - now)
-            _wait(min(ready_at) - now, stopped)
+        def pause(error: Exception) -> float:
+            paced = self._pace.reserve(amounts) if isinstance(error, BusyServiceError) else 0.0
+            return max(paced, self._seconds_until_ready(request))
 
-    def _deadline(self, attempt: _Attempt) -> float:
-        return max(attempt.began, self._answered_at) + self._seconds_allowed(attempt)
+        return retried(
+            lambda: self._attempt(request, texts, purpose, tokens),
+            (BusyServiceError, DeniedServiceError, _NoneReadyError),
+            pause,
+            lambda seconds: _wait(seconds, stopped),
+        )
 
-    def _seconds_allowed(self, attempt: _Attempt) -> float:
-        never_met = attempt.unreached and not self._answered_at
+    def _attempt(self, request: _Request, texts: list[str], purpose: str, tokens: int) -> Answer:
+        """The answer of the most preferred endpoint that is ready. Raises what it failed with."""
+        server = self._ready_server(request)
+        seconds_left = max(1.0, self._deadline(request) - time.monotonic())
+        try:
+            answer = server.endpoint.answer(texts, purpose, min(self._limits.timeout_seconds, seconds_left))
+        except BusyServiceError as busy:
+            self._note_busy(server, request, busy)
+            raise
+        except DeniedServiceError as denied:
+            self._note_denied(server, denied)
+            raise
+        self._note_answer(server, answer, tokens)
+        return answer
+
+    def _ready_server(self, request: _Request) -> _Server:
+        now = time.monotonic()
+        for server, ready_at in self._ready_times(request):
+            if ready_at <= now:
+                return server
+        raise _NoneReadyError
+
+    def _seconds_until_ready(self, request: _Request) -> float:
+        """Seconds until the first endpoint is ready. Raises what ends the request when there will be none in time."""
+        ready_times = self._ready_times(request)
+        if not ready_times:
+            raise DeniedServiceError("; ".join(f"{self._service} at {server.denied}" for server in self._servers))
+        now, ready_at = time.monotonic(), min(ready_at for _, ready_at in ready_times)
+        if ready_at > max(now, self._deadline(request)):
+            raise self._given_up(request, ready_at - now)
+        return ready_at - now
+
+    def _ready_times(self, request: _Request) -> list[tuple[_Server, float]]:
+        """When each endpoint that serves at all is ready, in order of preference."""
+        servers = [server for server in self._servers if not server.denied]
+        return [(server, max(server.ready_at, request.ready_at.get(server, 0.0))) for server in servers]
+
+    def _deadline(self, request: _Request) -> float:
+        return max(request.began, self._answered_at) + self._seconds_allowed(request)
+
+    def _seconds_allowed(self, request: _Request) -> float:
+        never_met = request.unreached and not self._answered_at
         return min(self._limits.deadline_seconds, FIRST_CONTACT_SECONDS) if never_met else self._limits.deadline_seconds
 
-    def _given_up(self, attempt: _Attempt, seconds: float) -> BusyServiceError:
-        allowed, section = self._seconds_allowed(attempt), f"embedding.{self._service}"
+    def _given_up(self, request: _Request, seconds: float) -> BusyServiceError:
+        allowed, section = self._seconds_allowed(request), f"embedding.{self._service}"
         limit = f"deadline_seconds = {allowed:g}"
         if allowed < self._limits.deadline_seconds:
             limit = f"the {allowed:g} s in which it is to answer for the first time"
         advice = f"if the service limits the rate, set {section}.tokens_per_minute or lower concurrency"
-        if attempt.unreached:
+        if request.unreached:
             advice = f"if it is never reached, mend the network, or the address in {section}.base_url"
         return BusyServiceError(
-            f"{self._service} at {attempt.reason or ' and '.join(self.names) + ' is busy'}. The request was tried "
-            f"{attempt.failures} times and is to wait {seconds:.1f} s more, past {limit}. Run again later; {advice}",
-            seconds if any(place.asked for place in self._places) else None,
+            f"{self._service} at {request.reason or ' and '.join(self.names) + ' is busy'}. The request was tried "
+            f"{request.failures} times and is to wait {seconds:.1f} s more, past {limit}. Run again later; {advice}",
+            seconds if any(server.requested_pause for server in self._servers) else None,
         )
 
-    def _note_busy(self, place: _Place, attempt: _Attempt, busy: BusyServiceError) -> None:
-        attempt.failures += 1
-        attempt.reason = f"{place.endpoint.name} {busy}"
-        attempt.unreached = isinstance(busy, UnreachedServiceError)
-        if busy.retry_after is None:
-            seconds = wait_seconds(attempt.failures)
-        else:  # what it asks, and more if it asks again and again
-            asked = busy.retry_after * random.uniform(1.0, 1.1)  # noqa: S311 - it keeps no secret
-            seconds = max(asked, wait_seconds(attempt.failures, first=0.02))
+    def _note_busy(self, server: _Server, request: _Request, busy: BusyServiceError) -> None:
+        request.failures += 1
+        request.reason = f"{server.endpoint.name} {busy}"
+        request.unreached = isinstance(busy, UnreachedServiceError)
+        seconds = pause_seconds(request.failures, busy.retry_after)
         until = time.monotonic() + seconds
-        attempt.ready_at[place] = until
+        request.ready_at[server] = until
         with self._lock:
-            self.failed[place.endpoint.name] += 1
-            place.failures += 1
-            place.asked = busy.retry_after is not None
-            if place.asked or place.failures >= FAILURES_TO_REST:
-                place.ready_at = max(place.ready_at, until)
-        log.info("%s at %s: again in %.1f s (failure %d)", self._service, attempt.reason, seconds, attempt.failures)
+            self.failed[server.endpoint.name] += 1
+            server.failures += 1
+            server.requested_pause = busy.retry_after is not None
+            if server.requested_pause or server.failures >= FAILURES_TO_REST:
+                server.ready_at = max(server.ready_at, until)
+        log.info("%s at %s: again in %.1f s (failure %d)", self._service, request.reason, seconds, request.failures)
 
-    def _note_denied(self, place: _Place, denied: DeniedServiceError) -> None:
+    def _note_denied(self, server: _Server, denied: DeniedServiceError) -> None:
         with self._lock:
-            self.failed[place.endpoint.name] += 1
-            place.denied = DeniedServiceError(f"{place.endpoint.name} {denied}")
-        log.warning("%s at %s: it is not asked again", self._service, place.denied)
+            self.failed[server.endpoint.name] += 1
+            server.denied = DeniedServiceError(f"{server.endpoint.name} {denied}")
+        log.warning("%s at %s: it is not asked again", self._service, server.denied)
 
-    def _note_answer(self, place: _Place, answer: Answer, tokens: int) -> None:
+    def _note_answer(self, server: _Server, answer: Answer, tokens: int) -> None:
         with self._lock:
             self._answered_at = time.monotonic()
-            place.failures = 0
-            self.answered[place.endpoint.name] += 1
+            server.failures = 0
+            self.answered[server.endpoint.name] += 1
             self.tokens_billed += answer.tokens
         if answer.tokens:
             self._pace.correct("tokens", answer.tokens - tokens)

@@ -5,8 +5,6 @@ is rolled back, so that each piece of work is done again as a whole; one that wa
 bear being done twice.
 """
 
-import logging
-import time
 from collections.abc import Callable
 from threading import Lock
 from typing import Any, TypeVar
@@ -17,10 +15,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from squadron.errors import StoreError
+from squadron.process.retries import Failure, Retries
 from squadron.settings.store_sections import PgvectorSettings
-from squadron.stores.patience import Patience
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -52,24 +48,24 @@ class Database:
 
         Raises StoreError, saying `what` failed, when that does not pass, or lasts for `deadline_seconds`.
         """
-        patience = Patience(self._settings.deadline_seconds)
-        while True:
+        connection: psycopg.Connection | None = None
+
+        def attempt() -> T:
+            nonlocal connection
             connection = None
-            try:
-                connection = self._opened()
-                return work(connection)
-            except (psycopg.Error, _UnopenedError) as failed:
-                unopened = isinstance(failed, _UnopenedError)
-                error, doing = (failed.__cause__, f"{failed}") if unopened else (failed, what)
-                wait = patience.wait_seconds(_may_pass(error, connection))
-                reason = " ".join(str(error).split()).removesuffix(".")
-                if connection and connection.closed:
-                    reason += f" (store.pgvector.uri {self._settings.uri!r})"
-                if wait is None:
-                    given_up = patience.given_up("store.pgvector")
-                    raise StoreError(f"{doing}{patience.tried()}: {reason}{given_up}") from error
-                log.warning("%s: %s. Trying again in %.1f s", doing, reason, wait)
-                time.sleep(wait)
+            connection = self._opened()
+            return work(connection)
+
+        def failure(failed: Exception) -> Failure:
+            unopened = isinstance(failed, _UnopenedError)
+            error, doing = (failed.__cause__, f"{failed}") if unopened else (failed, what)
+            reason = " ".join(str(error).split()).removesuffix(".")
+            if connection and connection.closed:
+                reason += f" (store.pgvector.uri {self._settings.uri!r})"
+            return Failure(doing, reason, _may_pass(error, connection))
+
+        retries = Retries("store.pgvector", self._settings.deadline_seconds)
+        return retries.answer(attempt, (psycopg.Error, _UnopenedError), failure, StoreError)
 
     def close(self) -> None:
         """Close it; closing again does nothing."""

@@ -19,14 +19,12 @@ from pinecone.errors import (
 )
 
 from squadron.errors import StoreError
+from squadron.process.retries import Failure, Retries
 from squadron.settings.credentials import CREDENTIALS
 from squadron.settings.store_sections import PineconeSettings
-from squadron.stores.patience import Patience
 
 S = TypeVar("S")
 T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 KEY = CREDENTIALS["pinecone"]
 
@@ -65,19 +63,14 @@ class Requests:
 
         Raises StoreError, with what was done and why it failed; errors that are `passing` are raised as they are.
         """
-        patience = Patience(self.settings.deadline_seconds, self.settings.max_retries)
-        while True:
-            try:
-                return request()
-            except passing:
-                raise
-            except PineconeError as error:
-                pause = patience.wait_seconds(_may_pass(error), _asked_seconds(error))
-                if pause is None:
-                    shows_key = _without_key(str(error)) != str(error)
-                    raise StoreError(self._explanation(what, error, patience)) from None if shows_key else error
-                log.warning("%s. Trying again in %.1f s", self._explanation(what, error, patience), pause)
-                time.sleep(pause)
+        retries = Retries("store.pinecone", self.settings.deadline_seconds, self.settings.max_retries)
+
+        def failure(error: PineconeError) -> Failure:
+            if isinstance(error, passing):
+                raise error
+            return self._failure(what, error)
+
+        return retries.answer(request, PineconeError, failure, StoreError)
 
     def polls(self) -> Iterator[None]:
         """Tries, with growing pauses between them, until `consistency_seconds` are over."""
@@ -112,20 +105,18 @@ class Requests:
             done.result()
         return [done.result() for done in tasks]
 
-    def _explanation(self, what: str, error: PineconeError, patience: Patience) -> str:
-        tried, given_up = patience.tried(), patience.given_up("store.pinecone")
+    def _failure(self, what: str, error: PineconeError) -> Failure:
+        attempt, reason = f"{self.address}: {what} failed", _without_key(str(error))
         if isinstance(error, UnauthorizedError):
             # What the service says about the key is not repeated: it might be the key.
-            return (
-                f"Pinecone refused the key in {KEY.variable} ({what}): set a valid one, in Airflow in the connection "
-                f"{KEY.connection!r}"
-            )
-        if isinstance(error, PineconeTimeoutError):
-            waited = f"no answer within store.pinecone.timeout_seconds = {self.settings.timeout_seconds:g}"
-            return f"{self.address}: {what} failed{tried}: {waited}{given_up}"
-        if isinstance(error, PineconeConnectionError):
-            return f"{self.address} cannot be reached: {what} failed{tried}: {error.message}{given_up}"
-        return f"{self.address}: {what} failed{tried}: {_without_key(str(error))}{given_up}"
+            attempt = f"Pinecone refused the key in {KEY.variable} ({what})"
+            reason = f"set a valid one, in Airflow in the connection {KEY.connection!r}"
+        elif isinstance(error, PineconeTimeoutError):
+            reason = f"no answer within store.pinecone.timeout_seconds = {self.settings.timeout_seconds:g}"
+        elif isinstance(error, PineconeConnectionError):
+            attempt, reason = f"{self.address} cannot be reached: {what} failed", error.message
+        shows_key = _without_key(str(error)) != str(error)
+        return Failure(attempt, reason, _may_pass(error), _retry_after_seconds(error), shows_secret=shows_key)
 
 
 def _without_key(text: str) -> str:
@@ -141,10 +132,10 @@ def _may_pass(error: PineconeError) -> bool:
     return isinstance(error, broken_off)
 
 
-def _asked_seconds(error: PineconeError) -> float | None:
+def _retry_after_seconds(error: PineconeError) -> float | None:
     """What the service asks to wait, if it does."""
     headers = error.headers if isinstance(error, ApiError) else None
     with suppress(ValueError):
-        asked = float((headers or {}).get("retry-after", ""))
-        return asked if asked >= 0 else None
+        seconds = float((headers or {}).get("retry-after", ""))
+        return seconds if seconds >= 0 else None
     return None

@@ -7,10 +7,10 @@ time of writing through it (benchmarks/stores), and to read ids a fifth.
 import logging
 import os
 import re
-import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,11 +23,9 @@ from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
 from weaviate.proto.v1 import weaviate_pb2_grpc
 
 from squadron.errors import SettingsError, StoreError
+from squadron.process.retries import Failure, Retries
 from squadron.settings.credentials import CREDENTIALS
 from squadron.settings.store_sections import WeaviateSettings
-from squadron.stores.patience import Patience
-
-log = logging.getLogger(__name__)
 
 # When an object is refused, the client logs all of it, text and vector; the errors raised here say enough.
 logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)
@@ -72,17 +70,21 @@ def connected(settings: WeaviateSettings) -> Connection:
     Raises StoreError, naming the setting, when one does not answer within `deadline_seconds`, SettingsError when the
     address or the key cannot be right.
     """
-    patience = Patience(settings.deadline_seconds, settings.max_retries)
-    while True:
-        try:
-            return _opened(settings)
-        except StoreError as refused:
-            cause = refused.__cause__
-            wait = patience.wait_seconds(cause is not None and may_pass(*failure(cause)))
-            if wait is None:
-                raise StoreError(f"{refused}{patience.given_up('store.weaviate')}") from cause
-            log.warning("%s Trying again in %.1f s", refused, wait)
-            time.sleep(wait)
+
+    def failed(unopened: _UnopenedError) -> Failure:
+        cause = unopened.__cause__
+        return Failure(unopened.attempt, unopened.reason, cause is not None and may_pass(*failure(cause)))
+
+    retries = Retries("store.weaviate", settings.deadline_seconds, settings.max_retries)
+    return retries.answer(partial(_opened, settings), _UnopenedError, failed, StoreError)
+
+
+class _UnopenedError(Exception):
+    """There is no connection: what was tried, and why it failed."""
+
+    def __init__(self, attempt: str, reason: str) -> None:
+        super().__init__(f"{attempt}: {reason}")
+        self.attempt, self.reason = attempt, reason
 
 
 def _opened(settings: WeaviateSettings) -> Connection:
@@ -104,9 +106,8 @@ def _opened(settings: WeaviateSettings) -> Connection:
         code, reason = failure(error)
         if code in UNAUTHENTICATED:
             raise refused_key(settings) from error
-        raise StoreError(
-            f"store.weaviate.uri {shown(settings.uri)!r} cannot be used: {reason}. Is a Weaviate server there?"
-        ) from error
+        attempt = f"store.weaviate.uri {shown(settings.uri)!r} cannot be used"
+        raise _UnopenedError(attempt, f"{reason}. Is a Weaviate server there?") from error
     channel = _channel(addresses, message_bytes)
     headers = (("authorization", f"Bearer {key}"),) if key else ()
     stub = weaviate_pb2_grpc.WeaviateStub(channel)  # type: ignore[no-untyped-call]
@@ -192,7 +193,7 @@ def _channel(addresses: ConnectionParams, message_bytes: int) -> grpc.Channel:
 
 
 def _check_channel(connection: Connection, target: str) -> None:
-    """Raise StoreError when nothing answers gRPC: the client would notice in its first search, after a minute."""
+    """Raise _UnopenedError when nothing answers gRPC: the client would notice in its first search, after a minute."""
     settings = connection.settings
     check = connection.channel.unary_unary("/grpc.health.v1.Health/Check")
     try:
@@ -200,9 +201,9 @@ def _check_channel(connection: Connection, target: str) -> None:
     except grpc.RpcError as error:
         connection.close()
         code, reason = failure(error)
-        raise StoreError(
-            f"store.weaviate.uri {shown(settings.uri)!r} answers, but nothing speaks gRPC at {target} "
-            f"({code}: {reason}): set store.weaviate.grpc_port, and store.weaviate.grpc_host where it is another"
+        raise _UnopenedError(
+            f"store.weaviate.uri {shown(settings.uri)!r} answers, but nothing speaks gRPC at {target}",
+            f"{code}: {reason}. Set store.weaviate.grpc_port, and store.weaviate.grpc_host where it is another",
         ) from error
 
 

@@ -1,7 +1,5 @@
 """Weaviate's requests: repeated where a failure may pass, several under way at once, their errors in plain words."""
 
-import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -11,8 +9,7 @@ import httpx
 from weaviate.exceptions import WeaviateBaseError, WeaviateRetryError
 
 from squadron.errors import StoreError
-from squadron.process.backoff import wait_seconds
-from squadron.stores.patience import LONGEST_WAIT_SECONDS, REFUSED_ROW_TRIES, Patience
+from squadron.process.retries import LONGEST_STORE_PAUSE_SECONDS, Failure, Retries, pause_seconds, retried
 from squadron.stores.weaviate.connection import (
     UNAUTHENTICATED,
     Connection,
@@ -23,12 +20,21 @@ from squadron.stores.weaviate.connection import (
     shown,
 )
 
-log = logging.getLogger(__name__)
-
 CLIENT_ATTEMPTS = 6
 """How often the client itself sends a search or a count, within 63 seconds."""
+REFUSED_ROW_TRIES = 6
+"""How often a row is sent that the server refuses in an answer of its own: it is there, so that is soon given up."""
 _Part = TypeVar("_Part")
 _Answer = TypeVar("_Answer")
+
+
+class RefusedRowsError(StoreError):
+    """The server answered, and refused some of the rows."""
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        super().__init__("; ".join(sorted(set(reasons.values()))))
+        self.reasons = reasons
+        """Id of each row that was refused -> what the server says."""
 
 
 def answered(connection: Connection, doing: str, call: Callable[[], _Answer]) -> _Answer:
@@ -38,26 +44,20 @@ def answered(connection: Connection, doing: str, call: Callable[[], _Answer]) ->
     used up. What the client has repeated by itself, searches and counts, counts for as many attempts.
     """
     settings = connection.settings
-    patience = Patience(settings.deadline_seconds, settings.max_retries)
-    while True:
-        try:
-            return call()
-        except (WeaviateBaseError, httpx.TransportError, grpc.RpcError) as error:
-            code, reason = failure(error)
-            if code in UNAUTHENTICATED:
-                raise refused_key(settings) from error
-            if code == "DEADLINE_EXCEEDED":
-                reason += f" (store.weaviate.timeout_seconds is {settings.timeout_seconds:g})"
-            repeated = any(isinstance(link, WeaviateRetryError) for link in chained(error))
-            attempts = CLIENT_ATTEMPTS if repeated else 1
-            wait = patience.wait_seconds(may_pass(code, reason), attempts=attempts)
-            if wait is None:
-                given_up = patience.given_up("store.weaviate")
-                raise StoreError(
-                    f"Weaviate at {shown(settings.uri)} did not {doing}{patience.tried()}: {code}: {reason}{given_up}"
-                ) from error
-            log.warning("Weaviate did not %s: %s: %s. Trying again in %.1f s", doing, code, reason, wait)
-            time.sleep(wait)
+
+    def failed(error: Exception) -> Failure:
+        code, reason = failure(error)
+        if code in UNAUTHENTICATED:
+            raise refused_key(settings) from error
+        if code == "DEADLINE_EXCEEDED":
+            reason += f" (store.weaviate.timeout_seconds is {settings.timeout_seconds:g})"
+        repeated = any(isinstance(link, WeaviateRetryError) for link in chained(error))
+        attempt = f"Weaviate at {shown(settings.uri)} did not {doing}"
+        attempts = CLIENT_ATTEMPTS if repeated else 1
+        return Failure(attempt, f"{code}: {reason}", may_pass(code, reason), attempts=attempts)
+
+    retries = Retries("store.weaviate", settings.deadline_seconds, settings.max_retries)
+    return retries.answer(call, (WeaviateBaseError, httpx.TransportError, grpc.RpcError), failed, StoreError)
 
 
 def called(connection: Connection, doing: str, method: str, request: Any) -> Any:
@@ -79,12 +79,19 @@ def at_once(connection: Connection, work: Callable[[_Part], _Answer], parts: Ite
                 future.cancel()
 
 
-def tries(connection: Connection) -> int:
-    """How often a row is sent that the server refuses."""
-    most = connection.settings.max_retries
-    return REFUSED_ROW_TRIES if most is None else most + 1
+def repeated_while_refused(connection: Connection, call: Callable[[], _Answer]) -> _Answer:
+    """What the call returns; it is repeated, at most `max_retries` times, while the server refuses some of its rows.
 
+    Raises RefusedRowsError when it still does.
+    """
+    configured = connection.settings.max_retries
+    max_retries, attempts = REFUSED_ROW_TRIES - 1 if configured is None else configured, 0
 
-def pause(failures: int) -> None:
-    """Wait before another attempt after so many that failed."""
-    time.sleep(wait_seconds(failures, longest=LONGEST_WAIT_SECONDS))
+    def pause(error: RefusedRowsError) -> float:
+        nonlocal attempts
+        attempts += 1
+        if attempts > max_retries:
+            raise error
+        return pause_seconds(attempts, longest_seconds=LONGEST_STORE_PAUSE_SECONDS)
+
+    return retried(call, RefusedRowsError, pause)

@@ -4,7 +4,6 @@ A batch does not fail as a whole: each object has an outcome of its own. Those t
 then reported.
 """
 
-import itertools
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -19,7 +18,7 @@ from weaviate.proto.v1 import batch_pb2, search_get_pb2
 
 from squadron.errors import StoreError
 from squadron.stores.record_schema import VECTOR_COLUMN
-from squadron.stores.weaviate.requests import answered, called, pause, tries
+from squadron.stores.weaviate.requests import RefusedRowsError, answered, called, repeated_while_refused
 from squadron.stores.weaviate.schema import COLUMNS, VECTOR, Generation, class_name, stored_name
 
 # The server works on the messages that arrive together: several small ones are written sooner than a large one.
@@ -50,33 +49,42 @@ def messages(records: pa.Table, message_bytes: int) -> Iterator[pa.Table]:
 def write(generation: Generation, records: pa.Table) -> dict[str, str]:
     """Write the records, those refused once more; what the server refused every time, with its reason, by id."""
     connection, objects = generation.connection, _objects(generation, records)
-    for attempt in itertools.count(1):
+
+    def send() -> dict[str, str]:
+        nonlocal objects
         doing = f"write {len(objects)} rows to {generation.name!r}"
         reply = called(connection, doing, "BatchObjects", batch_pb2.BatchObjectsRequest(objects=objects))
-        if not reply.errors or attempt == tries(connection):
-            return {_id(objects[failed.index].uuid): failed.error for failed in reply.errors}
         objects = [objects[failed.index] for failed in reply.errors]
-        pause(attempt)
-    raise AssertionError
+        if objects:
+            reasons = [failed.error for failed in reply.errors]
+            raise RefusedRowsError({_id(row.uuid): reason for row, reason in zip(objects, reasons, strict=True)})
+        return {}
+
+    try:
+        return repeated_while_refused(connection, send)
+    except RefusedRowsError as refused:
+        return refused.reasons
 
 
 def delete(generation: Generation, ids: pa.Array) -> int:
     """Delete the rows; how many there were. Raises StoreError when some are still there after all attempts."""
-    connection, deleted = generation.connection, 0
+    connection, deleted, left = generation.connection, 0, 0
     these = Filter.by_id().contains_any([_uuid(key) for key in ids.to_pylist()])
     call = partial(generation.rows.data.delete_many, where=these, verbose=True)
-    for attempt in itertools.count(1):
+
+    def send() -> None:
+        nonlocal deleted, left
         reply = answered(connection, f"delete {len(ids)} rows of {generation.name!r}", call)
         outcomes: list[Any] = reply.objects or []
-        deleted += reply.successful
-        if reply.matches <= reply.successful:
-            return deleted
-        if attempt == tries(connection):
-            reasons = {str(one.error) for one in outcomes if not one.successful}
-            left = reply.matches - reply.successful
-            raise StoreError(f"{left} rows were not deleted from {generation.name!r}: {'; '.join(sorted(reasons))}")
-        pause(attempt)
-    raise AssertionError
+        deleted, left = deleted + reply.successful, reply.matches - reply.successful
+        if left > 0:
+            raise RefusedRowsError({one.uuid: str(one.error) for one in outcomes if not one.successful})
+
+    try:
+        repeated_while_refused(connection, send)
+    except RefusedRowsError as refused:
+        raise StoreError(f"{left} rows were not deleted from {generation.name!r}: {refused}") from None
+    return deleted
 
 
 def ids_between(generation: Generation, borders: tuple[int, int]) -> list[pa.Array]:
