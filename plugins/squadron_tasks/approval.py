@@ -8,7 +8,7 @@ from airflow.providers.standard.exceptions import HITLRejectException
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from squadron.settings.schema import Settings
-from squadron_tasks.payloads import read_payload
+from squadron_tasks.payloads import read_plan
 from squadron_tasks.settings import read_settings
 
 if TYPE_CHECKING:
@@ -27,13 +27,12 @@ class Approval(ApprovalOperator):
         try:
             return super().execute_complete(context, event)
         except HITLRejectException as rejection:
-            from squadron.runs import steps
-            from squadron.runs.results import Plan
+            from squadron.runs.promote import withdraw
 
             pull = context["ti"].xcom_pull
             settings = read_settings(pull(task_ids="resolve"))
-            plan = read_payload(Plan, pull(task_ids="plan", key="plan"))
-            raise HITLRejectException(f"{rejection}: {steps.withdraw(settings, plan)}") from None
+            plan = read_plan(pull(task_ids="plan", key="plan"))
+            raise HITLRejectException(f"{rejection}: {withdraw(settings, plan)}") from None
 
 
 def approval_task() -> Approval:

@@ -11,8 +11,7 @@ from squadron.airflow_support.lineage import collection_uri
 if TYPE_CHECKING:
     from squadron.runs.report import RunReport
     from squadron.settings.schema import Settings
-
-_EXTRA = ("run_id", "generation", "metrics", "vector_space", "cost", "rows")
+    from squadron_tasks.payloads import JsonObject
 
 
 def index_alias(collection: str) -> AssetAlias:
@@ -28,5 +27,12 @@ def announce_change(settings: Settings, report: RunReport, alias: AssetAlias) ->
         return
     store, collection = settings.store.name, report["collection"]
     asset = Asset(name=f"{collection} in {store}", uri=collection_uri(store, collection))
-    facts = {name: fact for name, fact in report.items() if name in _EXTRA}
-    get_current_context()["outlet_events"][alias].add(asset, extra=facts)
+    extra: JsonObject = {
+        "run_id": report["run_id"],
+        "generation": report["generation"],
+        "metrics": {**report["metrics"]},
+        "vector_space": {**report["vector_space"]},
+        "cost": report["cost"],
+        "rows": report["rows"],
+    }
+    get_current_context()["outlet_events"][alias].add(asset, extra=extra)

@@ -30,10 +30,11 @@ def batched_shard(settings: Settings, plan: Plan, shard: Shard) -> Batched | Non
 
     if not openai_batch.is_wanted(settings):
         return None
+    from squadron.dataflow.driver import shared_graph
     from squadron.embeddings.openai_batch.work import advanced
-    from squadron.generations.catalog import planned_generation, shared_graph
+    from squadron.generations.catalog import planned_generation
 
-    planned_generation(shared_graph(settings), plan)  # an outdated plan submits nothing
+    planned_generation(shared_graph(settings), plan.generation, plan.run_id)  # an outdated plan submits nothing
     state = get_current_context()["task_state_store"]
     batches = read_payload(dict[str, str], state.get(STATE_KEY, {}))
     try:
