@@ -13,7 +13,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from squadron.runs.report import RunReport
 
 ROOT = Path(__file__).resolve().parents[1]
 AIRFLOW_SETTINGS = {
@@ -81,7 +84,7 @@ def _squad_can_be_read() -> bool:
     return hub_state() is Hub.ANSWERS
 
 
-def _dag_run(conf: dict[str, Any]) -> dict[str, Any]:
+def _dag_run(conf: dict[str, Any]) -> RunReport:
     """The report of a run of the DAG. Raises what the first task that failed raised."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
@@ -103,7 +106,8 @@ def _dag_run(conf: dict[str, Any]) -> dict[str, Any]:
         raise failures[0]
     with create_session() as session:
         query = XComModel.get_many(run_id=run.run_id, key="return_value", task_ids="promote")
-        return XComModel.deserialize_value(session.scalars(query).one())
+        report: RunReport = XComModel.deserialize_value(session.scalars(query).one())
+        return report
 
 
 def _migrate_if_new() -> None:
@@ -128,7 +132,7 @@ def _without_retries(task: Any, failures: list[BaseException]) -> None:
         options |= {"retries": 0, "on_failure_callback": remember}
 
 
-def _show(report: dict[str, Any], conf: dict[str, Any]) -> None:
+def _show(report: RunReport, conf: dict[str, Any]) -> None:
     """Print the report, and the answer of one search."""
     from airflow.models import Connection
     from rich.console import Console

@@ -1,11 +1,10 @@
-"""Says, as an import error of Airflow's, which files of config/ make no DAG, and why. The other DAGs go on.
+"""Says, as an import error of Airflow's, which files of config/ make no DAG, and why. The other DAGs are not affected.
 
-Airflow reads files that speak of a dag and of airflow: this one holds none.
+Airflow reads only files that mention a dag and airflow; this docstring does. The file itself holds no DAG.
 """
 
 from squadron.errors import SettingsError
-from squadron.settings.layers import collections
-from squadron_tasks.settings import configured
+from squadron_tasks.settings import read_config_files
 
-if broken := [str(found) for name in collections() if isinstance(found := configured(name), SettingsError)]:
-    raise SettingsError("; ".join(broken))
+if errors := read_config_files().errors:
+    raise SettingsError("; ".join(str(error) for error in errors))

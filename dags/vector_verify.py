@@ -1,7 +1,7 @@
 """Compares each collection's live generation with its corpus, row by row, once a week.
 
-All ids and columns are compared, and a sample of vectors is made anew. A task is red when they differ; with `repair`
-it writes and deletes what is needed instead.
+All ids and columns are compared, and a sample of vectors is embedded again. A task fails when they differ; with
+`repair` it writes and deletes what is needed instead.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk.definitions.context import context_merge
 
 from squadron.errors import StoreError
 from squadron.settings.layers import DEFAULT_COLLECTION, collections
+from squadron_tasks.payloads import JsonObject
 from squadron_tasks.retries import RETRY_POLICY
-from squadron_tasks.settings import collection_param, known_params, prepared, resolved_settings
+from squadron_tasks.settings import collection_param, connect, form_params, resolve_settings
 
 log = logging.getLogger("squadron.dag")
+
+DIFFERENCES = ("missing", "refused", "extra", "altered", "held_back", "left")
 
 
 @dag(
@@ -33,7 +37,7 @@ log = logging.getLogger("squadron.dag")
         "collection": collection_param("The collection to verify. Empty: all that have a file in config/.", None),
         "repair": Param(False, type="boolean", title="repair", description="Write and delete what is needed."),
         "vectors": Param(
-            None, type=["null", "integer"], minimum=0, title="vectors", description="How many are made anew."
+            None, type=["null", "integer"], minimum=0, title="vectors", description="How many to embed again."
         ),
     },
     default_args={
@@ -44,32 +48,33 @@ log = logging.getLogger("squadron.dag")
     },
 )
 def vector_verify() -> None:
-    @task
-    def collections_to_verify() -> list[str]:
-        """The collection that was asked for, or all that have a file in config/."""
-        named = known_params()["collection"]
-        return [named] if named else collections()
+    names: Any = collections_to_verify()
+    verify.expand(collection=names)
 
-    @task(map_index_template="{{ collection_name }}", multiple_outputs=False)
-    def verify(collection: str) -> dict[str, Any]:
-        """Compare, and repair if asked to."""
-        from squadron.runs.verify import verify
 
-        context: Any = get_current_context()
-        context["collection_name"] = collection
-        params = context["params"]
-        settings = prepared(resolved_settings(DEFAULT_COLLECTION, {"collection": collection}).settings)
-        report = verify(settings, params["repair"], params["vectors"])
-        log.info("%s", json.dumps(report, indent=2))
-        if report["counts"]["left"] or not (report["sound"] or report["repaired"]):
-            counts = {
-                name: report["counts"][name] for name in ("missing", "refused", "extra", "altered", "held_back", "left")
-            }
-            advice = "Its quarantine says why" if report["repaired"] else "Trigger this with repair"
-            raise StoreError(f"{report['generation']} is not as its corpus is: {counts}. {advice}")
-        return report
+@task
+def collections_to_verify() -> list[str]:
+    """The collection that the run names, or all that have a file in config/."""
+    name = form_params()["collection"]
+    return [name] if name else collections()
 
-    verify.expand(collection=collections_to_verify())
+
+@task(map_index_template="{{ collection_name }}", multiple_outputs=False)
+def verify(collection: str) -> JsonObject:
+    """Compare, and repair if asked to."""
+    from squadron.runs.verify import verify
+
+    context = get_current_context()
+    context_merge(context, collection_name=collection)
+    params = context["params"]
+    settings = connect(resolve_settings(DEFAULT_COLLECTION, {"collection": collection}).settings)
+    report = verify(settings, params["repair"], params["vectors"])
+    log.info("%s", json.dumps(report, indent=2))
+    if report["counts"]["left"] or not (report["sound"] or report["repaired"]):
+        counts = {name: report["counts"][name] for name in DIFFERENCES}
+        advice = "Its quarantine says why" if report["repaired"] else "Trigger this with repair"
+        raise StoreError(f"{report['generation']} differs from its corpus: {counts}. {advice}")
+    return report
 
 
 vector_verify_dag = vector_verify()

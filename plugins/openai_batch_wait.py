@@ -25,7 +25,7 @@ class BatchesEnded(BaseTrigger):
     def __init__(
         self, base_url: str, batches: list[str], wait_seconds: float, poll_seconds: float, limit_seconds: float
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.base_url, self.batches = base_url, batches
         self.wait_seconds, self.poll_seconds, self.limit_seconds = wait_seconds, poll_seconds, limit_seconds
         self._seen: dict[str, str] = {}
@@ -66,8 +66,8 @@ class BatchesEnded(BaseTrigger):
 
 
 async def _api_key() -> str | None:
-    from airflow.exceptions import AirflowNotFoundException
     from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
 
     from squadron.settings.credentials import CREDENTIALS
 

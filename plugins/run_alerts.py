@@ -1,14 +1,15 @@
-"""Run alerts: what is called when a run of an ingest DAG has failed, or is not done by its deadline.
+"""Run alerts: what is called when a run of an ingest DAG has failed, or has missed its deadline.
 
 The Airflow Variable `failure_alert` names the callable, e.g. `run_alerts.post`, or a notifier in a module of yours. It
-is called with a context: of a failed run with `reason`, of a missed deadline with `deadline`. Where no Variable names
-one, the log alone says it. The triggerer imports this file by its stem, and so does the dag-processor: these two call.
+is called with a context: of a failed run with `reason`, of a missed deadline with `deadline`. Without the Variable, the
+alert is only logged. The triggerer and the dag-processor import this file by its stem, and make the calls.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from copy import copy
 from importlib import import_module
 from typing import Any
@@ -21,51 +22,59 @@ log = logging.getLogger(__name__)
 VARIABLE = "failure_alert"
 CONNECTION = "run_alerts"
 
+AlertContext = Mapping[str, Any]
+"""Airflow's context of a callback."""
 
-def failed(context: Any) -> None:
+
+def failed(context: AlertContext) -> None:
     """A run has failed: the DAG's `on_failure_callback`."""
     log.error("%s", text(context))
-    call_named(VARIABLE, {**context})
+    call_named(VARIABLE, context)
 
 
-async def missed(context: Any) -> None:
-    """A run is not done by its deadline: the callback of the DAG's DeadlineAlert."""
+async def missed(context: AlertContext) -> None:
+    """A run has missed its deadline: the callback of the DAG's DeadlineAlert."""
     log.error("%s", text(context))
-    await asyncio.to_thread(call_named, VARIABLE, {**context})
+    await asyncio.to_thread(call_named, VARIABLE, context)
 
 
-def text(context: Any) -> str:
+def text(context: AlertContext) -> str:
     """The alert as a sentence."""
-    run = context.get("dag_run") or {}
-    found = run.get if isinstance(run, dict) else lambda name: getattr(run, name, None)
-    dag_id = found("dag_id") or getattr(context.get("dag"), "dag_id", None)
-    run_id = found("dag_run_id") or found("run_id") or context.get("run_id")
+    dag_id = _of_run(context, "dag_id") or getattr(context.get("dag"), "dag_id", None)
+    run_id = _of_run(context, "dag_run_id") or _of_run(context, "run_id") or context.get("run_id")
     if deadline := context.get("deadline"):
         return f"{dag_id}: {run_id} is not done by its deadline, {deadline['deadline_time']}"
     return f"{dag_id}: {run_id} has failed: {context.get('reason')}"
 
 
-def post(context: Any) -> None:
+def post(context: AlertContext) -> None:
     """Post `{"text": ...}` to a webhook, whose address is the password of the Connection `run_alerts`."""
     from budget_alerts import send
 
     send(CONNECTION, text(context))
 
 
-def call_named(variable: str, context: dict[str, Any]) -> None:
-    """Call what an Airflow Variable names, if there is one, as callbacks of tasks are called."""
+def call_named(variable: str, context: AlertContext) -> None:
+    """Call what an Airflow Variable names, if it is set, as Airflow calls callbacks."""
     from airflow.sdk import Variable
 
     if path := Variable.get(variable, default=None):
         module, _, name = path.strip().rpartition(".")
-        copy(getattr(import_module(module), name))(context)  # a notifier fills its templates in, once
+        callback = copy(getattr(import_module(module), name))  # a notifier renders its templates only once
+        callback({**context})
+
+
+def _of_run(context: AlertContext, name: str) -> Any:
+    """A field of the context's run: a dict in the triggerer, an object elsewhere."""
+    run = context.get("dag_run")
+    return run.get(name) if isinstance(run, dict) else getattr(run, name, None)
 
 
 class SinceQueued(BaseDeadlineReference):
-    """Deadlines count from when a run was queued first.
+    """Deadlines count from when a run was first queued.
 
-    Airflow's own DAGRUN_QUEUED_AT would do, but of a run with such a deadline Airflow 3.3 cannot clear any task: it
-    reckons the deadline anew, and stumbles over how it has stored the interval.
+    Airflow's own DAGRUN_QUEUED_AT does the same, but Airflow 3.3 cannot clear any task of a run with such a deadline:
+    it computes the deadline again, and cannot read the interval that it has stored.
     """
 
     required_kwargs = frozenset({"dag_id", "run_id"})
@@ -78,7 +87,7 @@ class SinceQueued(BaseDeadlineReference):
 
 
 class RunAlerts(AirflowPlugin):
-    """Airflow takes deadlines of a kind of its own from plugins alone."""
+    """Airflow takes deadline references only from plugins."""
 
     name = "run_alerts"
     deadline_references = [SinceQueued]  # noqa: RUF012 (Airflow's own way)

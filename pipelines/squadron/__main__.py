@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 failed, 2 bad usage or settings.
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -244,7 +244,7 @@ def _filter(pairs: list[str]) -> dict[str, str]:
     return chosen
 
 
-def _print(result: dict[str, Any], as_json: bool, show: Any) -> None:
+def _print(result: Mapping[str, Any], as_json: bool, show: Any) -> None:
     if as_json:
         json.dump(result, sys.stdout, ensure_ascii=False)
         sys.stdout.write("\n")

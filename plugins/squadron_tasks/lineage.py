@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
 from airflow.sdk import Asset, get_current_context
@@ -14,47 +15,69 @@ from squadron.airflow_support import lineage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from openlineage.client.event_v2 import Dataset
+
+    from squadron.runs.report import RunReport
     from squadron.runs.results import Finished, Plan
     from squadron.settings.schema import Settings
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """What a task has read and written."""
+
+    inputs: list[Dataset] = field(default_factory=list)
+    outputs: list[Dataset] = field(default_factory=list)
 
 
 class LineageTask(_PythonDecoratedOperator):
     """A `@task` whose function says, by `record_build` or `record_promotion`, what it has read and written."""
 
-    datasets: Callable[[], tuple[list[Any], list[Any]]] | None = None
+    datasets: Callable[[], Datasets] = Datasets
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """What OpenLineage's listener asks for, once the task has succeeded."""
+    def get_openlineage_facets_on_complete(self, task_instance: object) -> OperatorLineage:
+        """Airflow's OpenLineage listener calls this once the task has succeeded."""
         from airflow.providers.openlineage.extractors import OperatorLineage
 
-        read, written = self.datasets() if self.datasets else ([], [])
-        return OperatorLineage(inputs=read, outputs=written)
+        datasets = self.datasets()
+        return OperatorLineage(inputs=datasets.inputs, outputs=datasets.outputs)
 
 
 lineage_task = partial(task_decorator_factory, decorated_operator_class=LineageTask)
 
 
 def record_build(settings: Settings, plan: Plan, finished: Finished) -> None:
-    """This task has made a generation of the corpus."""
+    """Record that this task has built a generation from the corpus."""
 
-    def datasets() -> tuple[list[Any], list[Any]]:
+    def datasets() -> Datasets:
         corpus, generation = lineage.built(settings, plan, finished)
-        return [corpus], [generation]
+        return Datasets([corpus], [generation])
 
-    get_current_context()["task"].datasets = datasets
+    _current_task().datasets = datasets
 
 
-def record_promotion(settings: Settings, report: dict[str, Any]) -> None:
-    """This task has let readers see a generation; where it has not, there is nothing to tell."""
+def record_promotion(settings: Settings, report: RunReport) -> None:
+    """Record that this task has let readers see a generation, where it has."""
     if report["live"] != report["generation"]:
         return
     uri = lineage.collection_uri(settings.store.name, report["collection"])
     asset = Asset(uri=uri, extra={"generation": report["generation"], "rows": report["rows"]})
 
-    def datasets() -> tuple[list[Any], list[Any]]:
+    def datasets() -> Datasets:
         from airflow.providers.common.compat.openlineage.utils.utils import translate_airflow_asset
 
+        generation = lineage.generation_dataset(settings, report["generation"])
         collection = translate_airflow_asset(asset, None)
-        return [lineage.generation_dataset(settings, report["generation"])], [collection] if collection else []
+        return Datasets([generation], [collection] if collection else [])
 
-    get_current_context()["task"].datasets = datasets
+    _current_task().datasets = datasets
+
+
+def _current_task() -> LineageTask:
+    task = get_current_context()["task"]
+    if not isinstance(task, LineageTask):
+        raise TypeError(
+            f"the task {task.task_id!r} is a {type(task).__name__}: decorate its function with lineage_task"
+        )
+    return task

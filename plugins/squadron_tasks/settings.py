@@ -1,77 +1,80 @@
-"""Settings and secrets of a DAG run: what the files of the DAGs share. It holds no DAG."""
+"""Settings of a DAG, and of a run, with what Airflow's Variables, params and Connections say."""
 
 from __future__ import annotations
 
-import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow.configuration import conf
-from airflow.exceptions import AirflowNotFoundException
-from airflow.sdk import Asset, BaseHook, Param, Variable, get_current_context
-from croniter import croniter
+from airflow.sdk import BaseHook, Param, Variable, get_current_context
+from airflow.sdk.exceptions import AirflowNotFoundException
 
+from squadron.airflow_support.connections import AirflowConnection, apply_connections
 from squadron.airflow_support.variables import variable_layers
 from squadron.errors import SettingsError
-from squadron.settings.connections import with_address
-from squadron.settings.credentials import is_remote, wanted
+from squadron.settings.credentials import is_remote
 from squadron.settings.home import home
 from squadron.settings.layers import DEFAULT_COLLECTION, Layer, Resolved, collections, resolve
 from squadron.settings.registry import unknown
 from squadron.settings.schema import Settings
-
-ASSET = "asset:"
-PRESETS = ("@once", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly", "@continuous")
+from squadron_tasks.schedule import schedule_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from squadron.runs.results import Plan
+Params = dict[str, Any]
+"""The params of a run by their names, as Airflow gives them."""
 
 
-def resolved_settings(collection: str, given: Mapping[str, Any]) -> Resolved:
-    """`config/` < Airflow Variables < `given`, the params of the run, of which null inherits.
+@dataclass(frozen=True)
+class ConfigFiles:
+    """What the files of `config/` say: the settings of each collection, and why other files make no DAG."""
+
+    settings: dict[str, Settings] = field(default_factory=dict)
+    errors: list[SettingsError] = field(default_factory=list)
+
+
+def read_config_files() -> ConfigFiles:
+    """Read the files of `config/`, without Variables, which a DAG must not read while it is parsed."""
+    files = ConfigFiles()
+    for collection in collections():
+        try:
+            settings = resolve([Layer("its file's name", {"collection": collection}, home())]).settings
+            schedule_of(settings.schedule)
+            files.settings[collection] = settings
+        except SettingsError as error:
+            files.errors.append(SettingsError(f"config/{collection}.toml makes no DAG: {error}"))
+    return files
+
+
+def resolve_settings(collection: str, params: Mapping[str, Any]) -> Resolved:
+    """`config/` < Airflow Variables < the params of the run, of which null inherits.
 
     `collection` is the one of the DAG. Runs of the default collection's DAG may name another one, which then needs no
-    file of its own; the other DAGs keep to theirs.
+    file of its own. Raises SettingsError when a run of another DAG does.
     """
-    params = {key: value for key, value in given.items() if value is not None}
-    named = params.get("collection", collection)
-    if named != collection and collection != DEFAULT_COLLECTION:
-        raise SettingsError(f"collection = {named!r} (from run params): this DAG is that of collection {collection!r}")
-    layers = variable_layers(lambda name: Variable.get(name, default=None), named)
+    run_layer = {key: value for key, value in params.items() if value is not None}
+    name = run_layer.get("collection", collection)
+    if name != collection and collection != DEFAULT_COLLECTION:
+        raise SettingsError(f"collection = {name!r} (from run params): this DAG is that of collection {collection!r}")
+    layers = variable_layers(lambda variable: Variable.get(variable, default=None), name)
     if collection != DEFAULT_COLLECTION:
         layers = [*layers, Layer("the DAG", {"collection": collection}, home())]
-    return resolve([*layers, Layer("run params", params, home(), trusted=False)])
+    return resolve([*layers, Layer("run params", run_layer, home(), trusted=False)])
 
 
-def sound_collections() -> dict[str, Settings]:
-    """The settings of each collection whose file in config/ is sound."""
-    found = {name: configured(name) for name in collections()}
-    return {name: settings for name, settings in found.items() if isinstance(settings, Settings)}
+def read_settings(payload: str) -> Settings:
+    """The settings that the task `resolve` returned, connected."""
+    return connect(Settings.model_validate_json(payload))
 
 
-def configured(collection: str) -> Settings | SettingsError:
-    """What `config/` says of a collection, or why it cannot be used."""
-    try:
-        settings = resolve([Layer("its file's name", {"collection": collection}, home())]).settings
-        scheduled(settings.schedule)
-    except SettingsError as error:
-        return SettingsError(f"config/{collection}.toml makes no DAG: {error}")
-    return settings
+def connect(settings: Settings) -> Settings:
+    """The settings with what Airflow's Connections say, and their secrets in the environment."""
+    return apply_connections(settings, _connection)
 
 
-def scheduled(schedule: str | None) -> Any:
-    """What a DAG takes as its schedule: a cron expression, one of Airflow's presets, or an asset's name."""
-    if not schedule:
-        return None
-    if schedule.startswith(ASSET):
-        return [Asset(schedule.removeprefix(ASSET))]
-    if schedule not in PRESETS and not croniter.is_valid(schedule):
-        raise SettingsError(
-            f"schedule = {schedule!r}: wanted a cron expression like '0 3 * * *', one of {', '.join(PRESETS)}, "
-            f"{ASSET}NAME for after the asset of that name was updated, or nothing"
-        )
-    return schedule
+def embedding_pool(settings: Settings) -> str:
+    """The Airflow pool, of config/pools.json, in which the shards of the configured service run."""
+    return f"embedding_{settings.embedding.service if is_remote(settings) else 'local'}"
 
 
 def collection_param(description: str, default: str | None = DEFAULT_COLLECTION) -> Param:
@@ -80,50 +83,21 @@ def collection_param(description: str, default: str | None = DEFAULT_COLLECTION)
     return Param(default, type=kind, examples=collections(), title="collection", description=description)
 
 
-def pool_of(settings: Settings) -> str:
-    """The Airflow pool of the shards of an embedding service, of config/pools.json."""
-    return f"embedding_{settings.embedding.service if is_remote(settings) else 'local'}"
-
-
-def given_params() -> dict[str, Any]:
-    """The params of this run, keys included that the form does not know."""
+def run_params() -> Params:
+    """The params of this run, those included that its form does not have."""
     context = get_current_context()
     return {**context["params"], **(context["dag_run"].conf or {})}
 
 
-def known_params() -> dict[str, Any]:
-    """The params of this run, of a DAG that takes no others than its form has. Raises SettingsError for another."""
-    given, known = given_params(), list(get_current_context()["dag"].params)
-    for key in given.keys() - known:
-        raise SettingsError(f"run params: {unknown('a param of this DAG', key, known)}")
-    return given
+def form_params() -> Params:
+    """The params of this run. Raises SettingsError for one that the DAG's form does not have."""
+    params, names = run_params(), list(get_current_context()["dag"].params)
+    for key in params.keys() - names:
+        raise SettingsError(f"run params: {unknown('a param of this DAG', key, names)}")
+    return params
 
 
-def refuse_many_shards(plan: Plan) -> None:
-    """Raise SettingsError, and leave nothing of it in staging, when a plan has more shards than Airflow maps over."""
-    most = conf.getint("core", "max_map_length")
-    if len(plan.shards) > most:
-        from squadron.staging import shards as staging
-
-        wanted = -(-sum(shard.passages for shard in plan.shards) // most)
-        staging.remove(plan.folder, but=staging.SPENT)
-        raise SettingsError(
-            f"{len(plan.shards):,} shards are more than Airflow maps a task over ([core] max_map_length = {most:,}): "
-            f"set ingest.shard_passages to {wanted:,} or more. Nothing was embedded"
-        )
-
-
-def prepared(settings: str | Settings) -> Settings:
-    """The settings, after the secrets of their backends were put where the clients look for them."""
-    known = Settings.model_validate_json(settings) if isinstance(settings, str) else settings
-    for credential in wanted(known):
-        # Where there is none, the environment has it, or the client says what is missing.
-        if (connection := _connection(credential.connection)) and connection.password:
-            os.environ[credential.variable] = connection.password
-    return with_address(known, _connection)
-
-
-def _connection(name: str) -> Any:
+def _connection(name: str) -> AirflowConnection | None:
     try:
         return BaseHook.get_connection(name)
     except AirflowNotFoundException:

@@ -9,8 +9,8 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from squadron.errors import SquadronError
-from squadron_web.moving import moving
-from squadron_web.reading import reading
+from squadron_web.move_routes import move_routes
+from squadron_web.read_routes import read_routes
 
 STATIC = Path(__file__).parent / "static"
 FILES = {path.name for path in STATIC.iterdir()}
@@ -22,8 +22,8 @@ POLICY = (
 application = FastAPI(
     title="Squadron", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(get_user)]
 )
-application.include_router(reading)
-application.include_router(moving)
+application.include_router(read_routes)
+application.include_router(move_routes)
 
 
 @application.exception_handler(SquadronError)

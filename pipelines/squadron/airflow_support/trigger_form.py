@@ -1,15 +1,14 @@
 """The trigger form: every setting of a run as a field, with its type, choices and default."""
 
-import types
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Iterator
+from functools import cache
 
-from annotated_types import Ge, Gt, Le
-from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
 
 from squadron.settings.registry import REGISTRIES
-from squadron.settings.schema import Settings, leaves, marked, value_of
+from squadron.settings.schema import Settings, value_of
 
-TITLES = {
+SECTIONS = {
     "source": "Corpus",
     "passages": "Passages",
     "embedding": "Embedding",
@@ -23,64 +22,63 @@ TITLES = {
     "budget": "Budget",
     "retention": "Retention",
 }
+_SECTIONS_WITH_BACKENDS = ("embedding", "store")
 # These decide which DAG runs, and when: a run cannot change them.
-_NOT_OF_A_RUN = ("collection", "schedule", "deadline_hours")
+_SETTINGS_OF_THE_DAG = ("collection", "schedule", "deadline_hours")
+# What the form adds itself, and marks that mean something to Squadron alone.
+_LEFT_OUT = ("title", "default", "description", "registry", "location", "address")
 
 
-def form_fields(defaults: Settings) -> dict[str, dict[str, Any]]:
-    """Dotted key -> JSON schema of a field; all default to null, which inherits.
+def form_fields(defaults: Settings) -> dict[str, JsonSchemaValue]:
+    """Dotted key -> JSON schema of a field. The default of every field is null, which inherits.
 
-    `defaults`: the settings that a field inherits from if no Variable sets it, for the description.
+    `defaults`: the settings that a field inherits from if no Variable sets it. The description shows them.
     """
-    registries = marked("registry")
-    fields = {}
-    for key, field in leaves():
-        if key in _NOT_OF_A_RUN:
-            continue
-        choices = [*REGISTRIES[registries[key]]] if key in registries else None
-        top, *backend, _ = key.split(".")
-        inherited = value_of(defaults, key)
-        shown = "none" if inherited in (None, ()) else inherited
-        fields[key] = {
-            "title": key,
-            "section": ": ".join([TITLES[top], *(backend if top in ("embedding", "store") else ())]),
-            "description": f"{field.description} Empty: inherit (config: {shown}).",
-            **_schema(field, choices),
-        }
-        if "enum" in fields[key]:
-            fields[key]["values_display"] = {"null": f"inherit (config: {shown})"}
-    return fields
+    return {
+        key: _field(key, setting, value_of(defaults, key))
+        for key, setting in _setting_schemas()
+        if key not in _SETTINGS_OF_THE_DAG
+    }
 
 
-def _schema(field: FieldInfo, choices: list[str] | None) -> dict[str, Any]:
-    kind, constraints = _unwrapped(field.annotation, field.metadata)
-    if get_origin(kind) is Literal:
-        choices = list(get_args(kind))
-    if choices:
-        return {"type": ["null", "string"], "enum": [None, *choices]}
-    if get_origin(kind) is tuple:
-        return {"type": ["null", "array"], "items": {"type": "string"}}
-    name = {str: "string", int: "integer", float: "number", bool: "boolean"}[kind]
-    schema: dict[str, Any] = {"type": ["null", name]}
-    for constraint in constraints:
-        if isinstance(constraint, Gt):
-            schema["exclusiveMinimum"] = constraint.gt
-        elif isinstance(constraint, Ge):
-            schema["minimum"] = constraint.ge
-        elif isinstance(constraint, Le):
-            schema["maximum"] = constraint.le
-    return schema
+@cache
+def _setting_schemas() -> tuple[tuple[str, JsonSchemaValue], ...]:
+    """Every setting as (dotted key, pydantic's JSON schema), in the order of their declaration."""
+    schema = Settings.model_json_schema()
+    return tuple(_leaf_schemas(schema, schema["$defs"]))
 
 
-def _unwrapped(kind: Any, constraints: list[Any]) -> tuple[Any, list[Any]]:
-    """The type without `| None` and `Annotated`, and its constraints."""
-    found = list(constraints)
-    while True:
-        if get_origin(kind) in (Union, types.UnionType):
-            (kind,) = (part for part in get_args(kind) if part is not type(None))
-        elif hasattr(kind, "__metadata__"):
-            for extra in kind.__metadata__:
-                found += extra.metadata if isinstance(extra, FieldInfo) else [extra]
-            kind = get_args(kind)[0]
+def _leaf_schemas(
+    section: JsonSchemaValue, definitions: dict[str, JsonSchemaValue], prefix: str = ""
+) -> Iterator[tuple[str, JsonSchemaValue]]:
+    for name, setting in section["properties"].items():
+        if "$ref" in setting:
+            subsection = definitions[setting["$ref"].removeprefix("#/$defs/")]
+            yield from _leaf_schemas(subsection, definitions, f"{prefix}{name}.")
         else:
-            return kind, found
+            yield prefix + name, setting
+
+
+def _field(key: str, setting: JsonSchemaValue, inherited: object) -> JsonSchemaValue:
+    top, *backend, _ = key.split(".")
+    inherited_text = "none" if inherited in (None, ()) else inherited
+    field = {
+        "title": key,
+        "section": ": ".join([SECTIONS[top], *(backend if top in _SECTIONS_WITH_BACKENDS else ())]),
+        "description": f"{setting['description']} Empty: inherit (config: {inherited_text}).",
+        **_nullable(setting),
+    }
+    if "enum" in field:
+        field["values_display"] = {"null": f"inherit (config: {inherited_text})"}
+    return field
+
+
+def _nullable(setting: JsonSchemaValue) -> JsonSchemaValue:
+    """The type and the limits of a setting, null among them. `anyOf` is flattened: Airflow's form reads `type`."""
+    (value,) = (schema for schema in setting.get("anyOf", [setting]) if schema["type"] != "null")
+    field = {name: part for name, part in value.items() if name not in _LEFT_OUT}
+    field["type"] = ["null", value["type"]]
+    choices = REGISTRIES[setting["registry"]] if "registry" in setting else value.get("enum")
+    if choices:
+        field["enum"] = [None, *choices]
+    return field

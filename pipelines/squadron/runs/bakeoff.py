@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from squadron.runs.report import RunReport
 from squadron.settings.schema import Settings
 
 # Column of the table -> how its values are written.
@@ -59,7 +60,7 @@ def settings_of_pair(settings: Settings, pair: Pair, bakeoff: str) -> Settings:
     return Settings.model_validate(values)
 
 
-def measured(pair: Pair, report: dict[str, Any], dimension: int | None) -> dict[str, Any]:
+def measured(pair: Pair, report: RunReport, dimension: int | None) -> dict[str, Any]:
     """The row of a pair whose run gave this report (`report.run_report`). Null: not known."""
     metrics, billed = report["metrics"], report["tokens_billed"]
     cost = report["cost_billed"]

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from threading import Lock
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 
@@ -20,8 +20,22 @@ log = logging.getLogger(__name__)
 ALERTS = (0.5, 0.8, 1.0)
 """The shares of each limit that are told, once each per run."""
 
-Alert = Callable[[dict[str, Any]], None]
-"""Is told that a share was reached: collection, run_id, limit (the setting), fraction, spent, allowed."""
+
+class BudgetShare(TypedDict):
+    """A share of a limit that a run has reached."""
+
+    collection: str
+    run_id: str
+    limit: str
+    """The setting, e.g. `budget.max_tokens`."""
+    fraction: float
+    spent: float
+    """Tokens or US dollars, as the limit counts."""
+    allowed: float
+
+
+Alert = Callable[[BudgetShare], None]
+"""Called once per run for each share that is reached."""
 Usage = Counter[tuple[str, str]]
 """(`billed`, ''): tokens the service says it billed; (`counted`, ''): tokens sent, as the tokenizer counts them;
 (`answered` | `failed`, host): requests; (`submitted` | `batched`, job): a batch job's tokens, as the tokenizer counts
@@ -169,9 +183,16 @@ class Spending:
                         *(self._collection, 100 * fraction, setting, _amount(spent, unit), _amount(allowed, unit)),
                     )
                     if self._alert:
-                        names = ("collection", "run_id", "limit", "fraction", "spent", "allowed")
-                        facts = (self._collection, self._run_id, setting, fraction, spent, allowed)
-                        self._alert(dict(zip(names, facts, strict=True)))
+                        self._alert(
+                            BudgetShare(
+                                collection=self._collection,
+                                run_id=self._run_id,
+                                limit=setting,
+                                fraction=fraction,
+                                spent=spent,
+                                allowed=allowed,
+                            )
+                        )
 
     def _spent(self, unit: str) -> float:
         return self._tokens if unit == "tokens" else self._tokens * (self._price or 0.0) / 1e6

@@ -1,6 +1,6 @@
 """Report: what a run did, as one plain object; the same for the command line and the DAG."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 from squadron.generations.catalog import Promotion
 from squadron.runs.results import Evaluation, Finished, Ingested, Plan
@@ -8,9 +8,54 @@ from squadron.runs.results import Evaluation, Finished, Ingested, Plan
 METRIC_NAMES = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr_at_10", "ndcg_at_10")
 
 
+class RunCounts(TypedDict):
+    """Of passages, but for `documents` and `quarantined`."""
+
+    documents: int
+    passages: int
+    unchanged: int
+    embedded: int
+    cached: int
+    written: int
+    deleted: int
+    quarantined: int
+
+
+class RunReport(TypedDict):
+    """What a run did, as JSON; `run_report` says what the fields mean."""
+
+    run_id: str
+    collection: str
+    generation: str
+    live: str | None
+    previous: str | None
+    promoted: bool
+    held: str | None
+    held_back: int
+    rows: int
+    collected: list[str]
+    counts: RunCounts
+    metrics: dict[str, float | None]
+    questions: int
+    asked: str
+    reused: bool
+    example_question: str | None
+    seconds: dict[str, float]
+    passages_per_second: float | None
+    tokens: int
+    billed_tokens: int
+    cost: float | None
+    tokens_billed: int
+    cost_billed: float | None
+    endpoints: dict[str, dict[str, int]]
+    device: str | None
+    index: str
+    vector_space: dict[str, str]
+
+
 def run_report(
     plan: Plan, ingested: Ingested, finished: Finished, evaluation: Evaluation, promotion: Promotion
-) -> dict[str, Any]:
+) -> RunReport:
     """The report of a whole run.
 
     `counts` are of passages, but for `documents` and `quarantined` (rows and files that cannot be read, rows without a

@@ -1,7 +1,5 @@
 """Runs: all steps of an ingest, one after the other, in this process."""
 
-from typing import Any
-
 from squadron.embeddings.openai_batch import waiting as openai_batch
 from squadron.runs.collection_lock import only_run
 from squadron.runs.evaluate import evaluate
@@ -9,14 +7,14 @@ from squadron.runs.finish import finish
 from squadron.runs.ingest_shard import ingest_shard
 from squadron.runs.plan import plan_run
 from squadron.runs.promote import promote
-from squadron.runs.report import run_report
+from squadron.runs.report import RunReport, run_report
 from squadron.runs.results import Ingested
 from squadron.settings.schema import Settings
 from squadron.staging import abandoned as leftovers
 from squadron.staging import shards as staging
 
 
-def ingest(settings: Settings) -> dict[str, Any]:
+def ingest(settings: Settings) -> RunReport:
     """Plan, embed, write, index, evaluate and promote; the report of it all (`report.run_report`).
 
     Raises StoreError, with nothing done, while another process of this machine ingests into the collection.
@@ -25,7 +23,7 @@ def ingest(settings: Settings) -> dict[str, Any]:
         return _ingested(settings)
 
 
-def _ingested(settings: Settings) -> dict[str, Any]:
+def _ingested(settings: Settings) -> RunReport:
     plan = plan_run(settings, leftovers.process_run_id())
     try:
         batched = openai_batch.waited(settings, plan.shards, plan)

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from squadron.runs.report import RunReport
 from squadron.terminal.escaping import VisibleFormatter, visible
 
 METRICS = {
@@ -53,12 +54,12 @@ def shown_progress() -> Iterator[None]:
         stages.propagate = True
 
 
-def show_report(report: dict[str, Any], console: Console) -> None:
+def show_report(report: RunReport, console: Console) -> None:
     """Print the report of a run for a person."""
     counts, seconds = report["counts"], report["seconds"]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     counted = [f"{counts[name]:,} {name}" for name in ("documents", "passages", "unchanged")]
-    table.add_row("corpus", ", ".join(counted) + _unless_zero(counts, "quarantined"))
+    table.add_row("corpus", ", ".join(counted) + _unless_zero(counts["quarantined"], "quarantined"))
     changed = [f"{counts[name]:,} {name}" for name in ("embedded", "cached", "written", "deleted")]
     table.add_row("changed", ", ".join(changed))
     table.add_row("seconds", ", ".join(f"{stage} {taken:.1f}" for stage, taken in seconds.items()))
@@ -100,7 +101,9 @@ def show_plan(report: dict[str, Any], console: Console) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("corpus", f"{counts['documents']:,} documents, {counts['passages']:,} passages")
     todo = f"{counts['to_embed']:,} to embed and write, {counts['to_delete']:,} to delete"
-    table.add_row("changes", f"{todo}, {counts['unchanged']:,} unchanged{_unless_zero(counts, 'quarantined')}")
+    table.add_row(
+        "changes", f"{todo}, {counts['unchanged']:,} unchanged{_unless_zero(counts['quarantined'], 'quarantined')}"
+    )
     batches = " in batches, within a day" if report["in_batches"] else ""
     table.add_row("cost", f"{report['billed_tokens']:,} tokens to embed, {_dollars(report['cost'])}{batches}")
     beside = f"built beside {report['live']}" if report["live"] else "the first"
@@ -236,11 +239,11 @@ def _held_back(passages: int) -> str:
     return f"[yellow]held back:[/yellow] {stay}: see `squadron quarantine`"
 
 
-def _unless_zero(counts: dict[str, int], name: str) -> str:
-    return f", {counts[name]:,} {name}" if counts[name] else ""
+def _unless_zero(count: int, name: str) -> str:
+    return f", {count:,} {name}" if count else ""
 
 
-def _billed(report: dict[str, Any]) -> str:
+def _billed(report: RunReport) -> str:
     """How the endpoints of a remote service did, and what it says it billed."""
     hosts = [
         f"{host} answered {did['answered']:,} requests" + (f" and failed {did['failed']:,}" if did["failed"] else "")
@@ -255,7 +258,7 @@ def _dollars(cost: float | None) -> str:
     return "price not known" if cost is None else f"{cost:.4g} USD"
 
 
-def _moved(report: dict[str, Any]) -> str:
+def _moved(report: RunReport) -> str:
     if not report["promoted"]:
         return ""
     return f", promoted; {report['previous']} before it" if report["previous"] else ", promoted"

@@ -1,0 +1,58 @@
+"""OpenAI's batches: a shard waits for them in the triggerer, and holds no worker meanwhile."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import TaskDeferred
+
+from squadron_tasks.alerts import budget_alert
+from squadron_tasks.payloads import read_payload
+
+if TYPE_CHECKING:
+    from squadron.embeddings.openai_batch.batched import Batched
+    from squadron.runs.results import Plan
+    from squadron.settings.schema import Settings
+    from squadron.staging.shards import Shard
+
+STATE_KEY = "batches"
+"""Of the task's state, which survives retries: job -> batch."""
+
+
+def batched_shard(settings: Settings, plan: Plan, shard: Shard) -> Batched | None:
+    """What became of a shard in OpenAI's batches; None where the settings want no batches.
+
+    Raises TaskDeferred while a batch is under way.
+    """
+    from squadron.embeddings.openai_batch import waiting as openai_batch
+
+    if not openai_batch.is_wanted(settings):
+        return None
+    from squadron.dataflow.driver import shared_graph
+    from squadron.embeddings.openai_batch.work import advanced
+    from squadron.generations.catalog import planned_generation
+
+    planned_generation(shared_graph(settings), plan.generation, plan.run_id)  # an outdated plan submits nothing
+    state = get_current_context()["task_state_store"]
+    batches = read_payload(dict[str, str], state.get(STATE_KEY, {}))
+    try:
+        spending = openai_batch.spent_by(settings, plan, shard, budget_alert)
+        batched = advanced(settings, shard, batches, spending)
+    finally:
+        state.set(STATE_KEY, dict(batches))
+    if not batched.ready:
+        raise _deferral(settings, batched)
+    return batched
+
+
+def _deferral(settings: Settings, batched: Batched) -> TaskDeferred:
+    from openai_batch_wait import BatchesEnded  # of plugins/
+    from squadron.embeddings.openai_batch import waiting as openai_batch
+
+    service, limit = settings.embedding.openai, openai_batch.LONGEST_SECONDS
+    trigger = BatchesEnded(
+        service.base_url, list(batched.pending), batched.wait_seconds, service.batch_poll_seconds, limit
+    )
+    return TaskDeferred(trigger=trigger, method_name="resume", timeout=timedelta(seconds=limit + 3600))
