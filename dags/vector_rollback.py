@@ -31,9 +31,9 @@ def vector_rollback() -> None:
 @task(multiple_outputs=False)
 def rollback() -> JsonObject:
     """Move the live pointer back."""
-    from squadron.generations import catalog
+    from squadron.generations.live_pointer import rollback as roll_back
 
-    return payload_of(catalog.rollback(connect(resolve_settings(DEFAULT_COLLECTION, run_params()).settings)))
+    return payload_of(roll_back(connect(resolve_settings(DEFAULT_COLLECTION, run_params()).settings)))
 
 
 vector_rollback_dag = vector_rollback()

@@ -147,10 +147,10 @@ def promote(
     """Make a generation live."""
     with _refusals():
         resolved = _resolved(assignments)
-        from squadron.generations import catalog
+        from squadron.generations import live_pointer
         from squadron.terminal import tables as terminal
 
-        moved = catalog.promote_generation(resolved.settings, generation, force)
+        moved = live_pointer.promote_generation(resolved.settings, generation, force)
         _print(vars(moved), as_json, terminal.show_promotion)
 
 
@@ -159,10 +159,10 @@ def rollback(assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Make the generation live that was live before; once more, the one before it."""
     with _refusals():
         resolved = _resolved(assignments)
-        from squadron.generations import catalog
+        from squadron.generations import live_pointer
         from squadron.terminal import tables as terminal
 
-        moved = catalog.rollback(resolved.settings)
+        moved = live_pointer.rollback(resolved.settings)
         _print(vars(moved), as_json, terminal.show_promotion)
 
 

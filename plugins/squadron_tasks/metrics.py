@@ -13,7 +13,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.observability import stats
 
 if TYPE_CHECKING:
-    from squadron.generations.catalog import Promotion
+    from squadron.generations.live_pointer import Promotion
     from squadron.runs.results import Evaluation, Finished, Ingested, Plan
 
     Outcome = Plan | Ingested | Finished | Evaluation | Promotion

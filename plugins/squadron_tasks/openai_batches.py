@@ -30,11 +30,10 @@ def batched_shard(settings: Settings, plan: Plan, shard: Shard) -> Batched | Non
 
     if not openai_batch.is_wanted(settings):
         return None
-    from squadron.dataflow.driver import shared_graph
     from squadron.embeddings.openai_batch.work import advanced
-    from squadron.generations.catalog import planned_generation
+    from squadron.generations.catalog import Generations
 
-    planned_generation(shared_graph(settings), plan.generation, plan.run_id)  # an outdated plan submits nothing
+    Generations.of(settings).planned(plan.generation, plan.run_id)  # an outdated plan submits nothing
     state = get_current_context()["task_state_store"]
     batches = read_payload(dict[str, str], state.get(STATE_KEY, {}))
     try:

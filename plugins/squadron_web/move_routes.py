@@ -21,7 +21,7 @@ from squadron_web.responses import MoveResult
 from squadron_web.thread_pool import in_own_thread
 
 if TYPE_CHECKING:
-    from squadron.generations.catalog import Promotion
+    from squadron.generations.live_pointer import Promotion
 
 move_routes = APIRouter(prefix="/api/collections", dependencies=[Depends(from_this_page)])
 
@@ -42,7 +42,7 @@ class Promote(Move):
 @in_own_thread
 def promote(collection: str, move: Annotated[Promote, Body()], user: GetUserDep) -> MoveResult:
     """Make a generation live without the quality gate."""
-    from squadron.generations.catalog import promote_generation
+    from squadron.generations.live_pointer import promote_generation
 
     return _moved(collection, move, user, "promote", lambda settings: promote_generation(settings, move.generation))
 
@@ -51,22 +51,22 @@ def promote(collection: str, move: Annotated[Promote, Body()], user: GetUserDep)
 @in_own_thread
 def rollback(collection: str, move: Annotated[Move, Body()], user: GetUserDep) -> MoveResult:
     """Make the generation live again that was live before."""
-    from squadron.generations import catalog
+    from squadron.generations.live_pointer import rollback as roll_back
 
-    return _moved(collection, move, user, "rollback", catalog.rollback)
+    return _moved(collection, move, user, "rollback", roll_back)
 
 
 def _moved(
     collection: str, move: Move, user: BaseUser, event: str, act: Callable[[Settings], "Promotion"]
 ) -> MoveResult:
     """Move, and log it. Refused when another generation is live than the user saw."""
-    from squadron.generations.catalog import live_pointer
+    from squadron.generations.live_pointer import live_and_previous
 
     page_collection = readable_collection(collection, user)
     if not may_move(user, page_collection.dag_id):
         raise HTTPException(403, f"to {event}, you must be allowed to trigger the DAG {page_collection.dag_id!r}")
     settings = settings_of(page_collection)
-    live = live_pointer(settings)["generation"]
+    live = live_and_previous(settings).generation
     if live != move.expected_live:
         raise HTTPException(409, f"{live} is live by now, not {move.expected_live}: look again before you {event}")
     promotion = act(settings)

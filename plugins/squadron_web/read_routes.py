@@ -60,6 +60,7 @@ def generations(collection: str, user: GetUserDep) -> CollectionDetails:
     page_collection = readable_collection(collection, user)
     from squadron.dataflow.vector_space import fingerprint
     from squadron.generations import catalog
+    from squadron.generations.live_pointer import live_and_previous
 
     settings = settings_of(page_collection)
     details = [GenerationDetails.model_validate(row) for row in catalog.generations(settings)]
@@ -71,7 +72,7 @@ def generations(collection: str, user: GetUserDep) -> CollectionDetails:
         store=settings.store.name,
         source=settings.source.name,
         service=settings.embedding.service,
-        previous=catalog.live_pointer(settings)["previous"],
+        previous=live_and_previous(settings).previous,
         may_move=may_move(user, page_collection.dag_id),
         generations=details,
     )

@@ -1,212 +1,182 @@
-"""Catalog: the generations of a collection, what describes them, and which one is live."""
+"""Catalog: the generations of a collection, their records, and which one is live."""
 
 import logging
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from typing import Any
 
 from squadron.dataflow.driver import Graph, shared_graph
-from squadron.errors import GuardError, StaleLiveError, StoreError
+from squadron.errors import GuardError, StaleRecordError, StoreError
+from squadron.generations.record import GenerationRecord, RecordedSettings, now
 from squadron.settings.schema import Settings
+from squadron.stores.contract import LivePointer
 
 log = logging.getLogger(__name__)
 
-TAKEN_BACK = " (taken back)"
-"""Added to the run in `planned_by` when its changes were undone: its steps are not to go on."""
+WRITE_TRIES = 8
+"""How often a change of a record is tried that other writers of the same record get in the way of."""
 
 
-@dataclass(frozen=True)
-class Promotion:
-    """Which generation is live now."""
+class Generations:
+    """The generations of a collection, as one read of the store found them; a step reads once and hands this on.
 
-    live: str | None
-    previous: str | None
-    promoted: bool
-    held: str | None
-    """Why the candidate was not promoted, when it was rolled back before."""
-    collected: list[str]
-    """Old generations that were dropped."""
-    seconds: float
-
-
-def read_catalog(graph: Graph) -> tuple[dict[str, dict[str, Any]], str | None]:
-    """The generations with their descriptions, and which of them is live."""
-    found = graph.values(["generations", "live_generation"], client=graph.kept("client"))
-    pointer = found["live_generation"]
-    return found["generations"], pointer and pointer["generation"]
-
-
-def planned_generation(graph: Graph, generation: str, run_id: str) -> dict[str, Any]:
-    """The description of the generation that a run has planned for, for the steps that carry the plan out.
-
-    Raises GuardError when another run has planned for it since: this plan is of what the generation held before.
+    Its own writes are seen in it. Those of others are not, but a record that another has written since is not written
+    over: the change is made to what the store holds by then.
     """
-    existing, _ = read_catalog(graph)
-    if generation not in existing:
-        raise StoreError(f"{generation!r} is there no more: it was dropped since it was planned for. Trigger a new run")
-    about = existing[generation]
-    if about.get("planned_by") == run_id + TAKEN_BACK:
-        raise GuardError(
-            f"what run {run_id!r} had changed in {generation!r} was taken back: there is nothing to carry "
-            "out, and nothing was done. Trigger a new run"
-        )
-    if about.get("planned_by", run_id) != run_id:
-        raise GuardError(
-            f"run {about['planned_by']!r} has planned for {generation!r} since run {run_id!r} did: what this "
-            "one would do is out of date, and nothing was done. Trigger a new run"
-        )
-    return about
 
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.read()
 
-def opened(graph: Graph, generation: str, about: dict[str, Any] | None = None) -> Any:
-    """A generation that exists. Where it may be of another vector space than today's, `about` describes it."""
-    space = {}
-    if about and "settings" in about:
-        space = {"dimension": about["dimension"], "metric": about["settings"]["store"]["metric"]}
-    return graph.value("collection", generation=generation, metadata_columns=(), **space)
+    @classmethod
+    def of(cls, settings: Settings) -> "Generations":
+        """Of the configured collection, in its store."""
+        return cls(shared_graph(settings))
+
+    def through(self, graph: Graph) -> "Generations":
+        """The same, their tables opened by another graph: that of the settings that a generation was made with."""
+        other = object.__new__(Generations)
+        other.graph, other._tables = graph, {}
+        other._records, other.pointer = self._records, self.pointer
+        return other
+
+    def read(self) -> None:
+        """Read them again."""
+        self.graph.keep("client")
+        values = self.graph.values(["generation_records", "live_generation"])
+        self._records = {name: GenerationRecord.read(stored) for name, stored in values["generation_records"].items()}
+        self.pointer: LivePointer | None = values["live_generation"]
+        self._tables: dict[str, Any] = {}  # opened anew: an open one may not show what others have written since
+
+    def __contains__(self, generation: object) -> bool:
+        return generation in self._records
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, generation: str) -> GenerationRecord:
+        return self._records[generation]
+
+    def get(self, generation: str | None) -> GenerationRecord:
+        """The record of a generation; an empty one where there is none."""
+        return self._records.get(generation or "", GenerationRecord())
+
+    def items(self) -> Iterator[tuple[str, GenerationRecord]]:
+        """Names and records."""
+        return iter(self._records.items())
+
+    @property
+    def live(self) -> str | None:
+        """The generation that readers see."""
+        return self.pointer.generation if self.pointer else None
+
+    @property
+    def predecessor(self) -> str | None:
+        """What was live when the live generation was promoted; the pointer itself knows only what was live last."""
+        return (self.get(self.live).predecessor or self.pointer.previous) if self.pointer else None
+
+    def newest_first(self) -> list[str]:
+        """The names, by when the generations began."""
+        return sorted(self._records, key=lambda name: self._records[name].created_at or "", reverse=True)
+
+    def planned(self, generation: str, run_id: str) -> GenerationRecord:
+        """The record of the generation that a run has planned for, for the steps that carry the plan out.
+
+        Raises GuardError when another run has planned for it since: the plan is of what the generation held before.
+        """
+        if generation not in self:
+            raise StoreError(
+                f"{generation!r} is there no more: it was dropped since it was planned for. Trigger a new run"
+            )
+        record = self[generation]
+        _check_claim(record, generation, run_id)
+        return record
+
+    def table(self, generation: str) -> Any:
+        """The table of a generation that exists, opened as its record says."""
+        if generation not in self._tables:
+            record = self[generation]
+            space = {}
+            if record.settings:
+                space = {"dimension": record.dimension, "metric": record.settings.store["metric"]}
+            self._tables[generation] = self.graph.value(
+                "generation_table", generation=generation, metadata_columns=(), **space
+            )
+        return self._tables[generation]
+
+    def begin(self, settings: Settings, generation: str, **fields: Any) -> GenerationRecord:
+        """Create the generation of today's settings, and its record."""
+        self._tables[generation] = self.graph.value("generation_table", generation=generation)
+        return self.change(
+            generation,
+            created_at=now(),
+            dimension=self.graph.kept("dimension"),
+            settings=RecordedSettings.of(settings),
+            **fields,
+        )
+
+    def change(self, generation: str, run_id: str | None = None, **fields: Any) -> GenerationRecord:
+        """Change fields of a record; what others have written to it meanwhile stays.
+
+        With `run_id`, raises GuardError when another run has planned for the generation since.
+        """
+        for _ in range(WRITE_TRIES):
+            record = self.get(generation)
+            if run_id is not None:
+                _check_claim(record, generation, run_id)
+            changed = record.model_copy(update=fields)
+            if changed == record and record.revision:
+                return record
+            try:
+                stored = self.graph.value(
+                    "record_stored",
+                    generation=generation,
+                    record_text=changed.text(),
+                    expected_revision=record.revision,
+                )
+            except StaleRecordError:
+                self.read()
+                continue
+            self._records[generation] = changed.model_copy(update={"revision": stored.revision})
+            return self._records[generation]
+        raise StoreError(
+            f"the record of {generation!r} could not be written: others wrote it {WRITE_TRIES} times in between. "
+            "Run again when they are done"
+        )
+
+    def move_live(self, generation: str, expected_live: str | None) -> LivePointer:
+        """Point the collection at another generation. Raises StaleLiveError when `expected_live` is not live."""
+        pointer: LivePointer = self.graph.value("promoted", generation=generation, expected_live=expected_live)
+        self.pointer = pointer
+        return pointer
+
+    def drop(self, generation: str) -> None:
+        """Remove a generation and its record. Raises StoreError for the live one."""
+        self.graph.value("dropped", generation=generation)
+        self._records.pop(generation, None)
+        self._tables.pop(generation, None)
 
 
 def generations(settings: Settings) -> list[dict[str, Any]]:
-    """The collection's generations, newest first, with their descriptions and whether they are live."""
-    existing, live = read_catalog(shared_graph(settings))
-    rows = [{"generation": name, "live": name == live, **about} for name, about in existing.items()]
-    return sorted(rows, key=lambda row: row.get("created_at") or "", reverse=True)
+    """The collection's generations for JSON, newest first: `generation`, `live`, and the fields of the record."""
+    catalog = Generations.of(settings)
+    return [
+        {"generation": name, "live": name == catalog.live}
+        | catalog[name].model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+        for name in catalog.newest_first()
+    ]
 
 
-def create_generation(
-    graph: Graph, settings: Settings, generation: str, space: dict[str, str], probes: str | None, run_id: str
-) -> None:
-    graph.value("collection", generation=generation)
-    service = settings.embedding.service
-    describe(
-        graph,
-        generation,
-        created_at=now(),
-        planned_by=run_id,
-        vector_space=space,
-        dimension=graph.value("dimension"),
-        probes=probes,
-        settings={
-            "embedding": {
-                "service": service,
-                "variant": settings.embedding.variant,
-                service: getattr(settings.embedding, service).model_dump(),
-            },
-            "passages": settings.passages.model_dump(),
-            "store": {"metric": settings.store.metric},
-        },
-    )
-
-
-def describe(graph: Graph, generation: str | None, **facts: Any) -> None:
-    description = read_catalog(graph)[0].get(generation or "", {}) | facts
-    kept = {name: fact for name, fact in description.items() if fact is not None}
-    graph.value("described", generation=generation, description=kept)
-
-
-def promote_generation(settings: Settings, generation: str, force: bool = False) -> Promotion:
-    """Make a generation live because a person says so; no gate is asked.
-
-    Raises StoreError for one that a run builds, or died while it did; not with `force`.
-    """
-    graph = shared_graph(settings)
-    existing, live = read_catalog(graph)
-    if generation not in existing:
-        raise StoreError(
-            f"collection {settings.collection!r} has no generation {generation!r}: "
-            + (f"choose from {', '.join(sorted(existing))}" if existing else "there is none yet: ingest first")
+def _check_claim(record: GenerationRecord, generation: str, run_id: str) -> None:
+    if record.planned_by == run_id and record.taken_back:
+        raise GuardError(
+            f"what run {run_id!r} had changed in {generation!r} was taken back: there is nothing to carry out, and "
+            "nothing was done. Trigger a new run"
         )
-    if generation == live:
-        return Promotion(live, None, False, "it is live already", [], 0.0)
-    about = existing[generation]
-    if not force and (about.get("rows") is None or about.get("index") is None):
-        raise StoreError(
-            f"{generation!r} is not whole: a run builds it, or did not finish. Ingest with its settings, or say --force"
+    if record.planned_by not in (None, run_id):
+        raise GuardError(
+            f"run {record.planned_by!r} has planned for {generation!r} since run {run_id!r} did: what this one would "
+            "do is out of date, and nothing was done. Trigger a new run"
         )
-    pointer = move_live(graph, live, generation)
-    # A refused change in place would be taken back to `base_version`: here a person accepts what is there now.
-    describe(graph, generation, rolled_back_at=None, base_version=None)
-    return Promotion(generation, pointer["previous"], True, None, [], 0.0)
-
-
-def move_live(graph: Graph, live: str | None, generation: str) -> dict[str, Any]:
-    """The live pointer, moved from one generation to another, with a note of what a rollback is to return to.
-
-    Raises StaleLiveError when `live` is not what is live.
-    """
-    describe(graph, generation, predecessor=live)
-    pointer: dict[str, Any] = graph.value("promoted", generation=generation, expected_live=live)
-    existing, _ = read_catalog(graph)
-    if existing.get(live or "", {}).get("rolled_back_at"):  # by a rollback that was killed before it moved anything
-        describe(graph, live, rolled_back_at=None)
-    return pointer
-
-
-def live_pointer(settings: Settings) -> dict[str, str | None]:
-    """`generation`, which is live, and `previous`, to which a rollback returns; None where there is none."""
-    graph = shared_graph(settings)
-    existing, live = read_catalog(graph)
-    before = _predecessor(existing, graph.value("live_generation"))
-    there = before in existing and not existing[before].get("rolled_back_at")
-    return {"generation": live, "previous": before if there else None}
-
-
-def rollback(settings: Settings) -> Promotion:
-    """Make the generation live again that was live when the present one was promoted; once more, the one before it.
-
-    A generation that was left so is neither returned to nor promoted by later runs, only by hand.
-    """
-    graph = shared_graph(settings)
-    existing, live = read_catalog(graph)
-    before = _predecessor(existing, graph.value("live_generation"))
-    if not before:
-        raise StoreError(f"collection {settings.collection!r} has no earlier generation to return to")
-    if before not in existing:
-        raise StoreError(
-            f"{before!r}, which was live before {live!r}, was dropped since (retention.generations = "
-            f"{settings.retention.generations}): {live!r} stays live"
-        )
-    if left := existing[before].get("rolled_back_at"):
-        raise StoreError(
-            f"collection {settings.collection!r} has no earlier generation to return to: {before!r} was rolled back at "
-            f"{left}, and {live!r} stays live. `promote {before}` makes it live again"
-        )
-    describe(graph, live, rolled_back_at=now())  # first: killed after the move, a later run would move it back
-    try:
-        moved = graph.value("promoted", generation=before, expected_live=live)
-    except StaleLiveError:
-        describe(graph, live, rolled_back_at=None)
-        raise
-    return Promotion(moved["generation"], live, True, None, [], 0.0)
-
-
-def _predecessor(existing: dict[str, dict[str, Any]], pointer: dict[str, Any] | None) -> str | None:
-    """What was live when the live generation was promoted; the pointer itself knows only what was live last."""
-    if not pointer:
-        return None
-    return existing.get(pointer["generation"], {}).get("predecessor") or pointer["previous"]
-
-
-def collect_generations(graph: Graph, settings: Settings) -> list[str]:
-    """Drop the oldest generations beyond retention, never the live one nor what a rollback returns to."""
-    existing, _ = read_catalog(graph)
-    pointer = graph.value("live_generation")
-    wanted = {pointer["generation"], pointer["previous"], _predecessor(existing, pointer)}
-    newest = sorted(existing, key=lambda name: existing[name].get("created_at") or "", reverse=True)
-    for name in newest:
-        if len(wanted & existing.keys()) >= settings.retention.generations:
-            break
-        wanted.add(name)
-    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="milliseconds")
-    for name, about in existing.items():
-        if "metrics" not in about and about.get("created_at", "") > yesterday:
-            wanted.add(name)  # perhaps another run is building it
-    collected = [name for name in newest if name not in wanted]
-    for name in collected:
-        graph.value("dropped", generation=name)
-        log.info("%s was dropped: retention.generations is %d", name, settings.retention.generations)
-    return collected
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -6,12 +6,12 @@ vectors, or that asks a service, and compared with what they were when the gener
 """
 
 from base64 import b64decode, b64encode
-from typing import Any
 
 import numpy as np
 
 from squadron.dataflow.driver import Graph
 from squadron.errors import GuardError
+from squadron.generations.record import GenerationRecord
 from squadron.settings.schema import Settings
 
 # In several languages and registers; never to be changed, for generations remember their vectors.
@@ -34,30 +34,30 @@ def remembered(vectors: np.ndarray) -> str:
     return b64encode(vectors.astype(np.float16).tobytes()).decode()
 
 
-def checked_model(settings: Settings, graph: Graph, about: dict[str, Any]) -> str:
-    """What the generation described by `about` is to remember; it has checked the model when it remembers already.
+def checked_model(settings: Settings, graph: Graph, record: GenerationRecord) -> str:
+    """What the generation of this record is to remember; it has checked the model when it remembers already.
 
     Raises GuardError as `check_model` does, EmbeddingError when the service does not answer.
     """
     vectors = probe_vectors(graph)
-    if "probes" in about:
-        check_model(settings, vectors, about)
+    if record.canary is not None:
+        check_model(settings, vectors, record)
     return remembered(vectors)
 
 
-def check_model(settings: Settings, vectors: np.ndarray, about: dict[str, Any]) -> float:
-    """The lowest cosine of the fixed texts' vectors to those that the generation described by `about` remembers.
+def check_model(settings: Settings, vectors: np.ndarray, record: GenerationRecord) -> float:
+    """The lowest cosine of the fixed texts' vectors to those that the generation of this record remembers.
 
     Raises GuardError when it is below `guard.min_probe_cosine`.
     """
-    stored = np.frombuffer(b64decode(about["probes"]), np.float16).reshape(len(TEXTS), -1).astype(np.float32)
+    stored = np.frombuffer(b64decode(record.canary or ""), np.float16).reshape(len(TEXTS), -1).astype(np.float32)
     if stored.shape != vectors.shape:
         raise GuardError(f"{_model(settings)} gives {vectors.shape[1]} dimensions, it gave {stored.shape[1]} before")
     lengths = np.linalg.norm(stored, axis=1) * np.linalg.norm(vectors, axis=1)
     lowest = float(((stored * vectors).sum(axis=1) / lengths).min())
     if not lowest >= settings.guard.min_probe_cosine:
         raise GuardError(
-            f"{_model(settings)} is not the model that made this generation ({about.get('created_at', 'earlier')}): "
+            f"{_model(settings)} is not the model that made this generation ({record.created_at or 'earlier'}): "
             f"fixed texts have cosine {lowest:.4f} to what they were, guard.min_probe_cosine wants "
             f"{settings.guard.min_probe_cosine:g}. Nothing was embedded. If the change is to stay, set "
             "embedding.variant to a text of your own: that begins a new generation beside this one"

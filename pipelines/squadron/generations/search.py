@@ -15,7 +15,8 @@ from squadron.dataflow.evaluation import PASSAGES_SEARCHED
 from squadron.dataflow.vector_space import generation_name, vector_space
 from squadron.embeddings.remote.failures import RefusedTextsError
 from squadron.errors import StoreError
-from squadron.generations.catalog import opened, read_catalog
+from squadron.generations.catalog import Generations
+from squadron.generations.record import RecordedSettings
 from squadron.process.progress import Progress
 from squadron.settings.schema import Settings
 from squadron.stores.record_checks import MATCH_SCHEMA
@@ -41,10 +42,11 @@ def search(
     if not question.strip():
         raise StoreError("the question is empty: say what to search for")
     shared_graph(settings).begin_model()  # it loads while the catalog is read: nearly always it is the live one's
-    graph, generation = live_graph(settings)
+    catalog, live = live_catalog(settings)
+    graph = catalog.graph
     vectors, _ = cached_vectors(graph, None, "query_vectors", [question])
-    collection = opened(graph, generation)
-    found = graph.value("matches", collection=collection, query_vectors=vectors, top_k=top_k, filter=filter or {})
+    table = catalog.table(live)
+    found = graph.value("matches", generation_table=table, query_vectors=vectors, top_k=top_k, filter=filter or {})
     metadata_columns = [name for name in found.column_names if name not in MATCH_SCHEMA.names]
     return [
         {"rank": row["rank"], "passage_id": row["id"]}
@@ -56,7 +58,8 @@ def search(
 
 def measure(settings: Settings) -> dict[str, Any]:
     """Evaluate the live generation now, on the questions of the configured corpus; changes nothing."""
-    graph, generation = live_graph(settings)
+    catalog, live = live_catalog(settings)
+    graph = catalog.graph
     corpus = Corpus(settings, graph, graph.value("stored_documents", stored_ids=[]))
     for _ in corpus.changes():
         pass
@@ -64,10 +67,10 @@ def measure(settings: Settings) -> dict[str, Any]:
     asking = Asking.of(graph, questions)
     return {
         "collection": settings.collection,
-        "generation": generation,
+        "generation": live,
         "questions": asking.questions.num_rows,
         "asked": asked,
-        "metrics": asking.measured(opened(graph, generation)),
+        "metrics": asking.measured(catalog.table(live)),
     }
 
 
@@ -87,41 +90,52 @@ class Asking:
         vectors, answerable = _question_vectors(graph, questions["question"].to_pylist(), cache)
         return cls(graph, questions.filter(pa.array(answerable)), vectors[answerable])
 
-    def measured(self, collection: Any) -> dict[str, float]:
+    def measured(self, generation_table: Any) -> dict[str, float]:
         """The metrics of a generation; empty without questions."""
         if not self.questions.num_rows:
             return {}
         found = self.graph.value(
-            "matches", collection=collection, query_vectors=self.vectors, top_k=PASSAGES_SEARCHED, filter={}
+            "matches",
+            generation_table=generation_table,
+            query_vectors=self.vectors,
+            top_k=PASSAGES_SEARCHED,
+            filter={},
         )
         return self.graph.value("metrics", questions=self.questions, matches=found)
 
 
-def live_graph(settings: Settings) -> tuple[Graph, str]:
-    """The graph that embeds as the live generation was embedded, and that generation's name.
+def live_catalog(settings: Settings) -> tuple[Generations, str]:
+    """The collection's generations, through the graph that embeds as the live one was embedded, and the live one.
 
-    What defines its vectors is taken from its description; addresses, limits and devices are those of today.
+    What defines its vectors is taken from its record; addresses, limits and devices are those of today.
     """
-    existing, live = read_catalog(shared_graph(settings))
-    if live is None or live not in existing:
+    catalog = Generations.of(settings)
+    live = catalog.live
+    if live is None or live not in catalog:
         raise StoreError(
             f"collection {settings.collection!r} has no live generation in {settings.store.name}: ingest first"
         )
-    if live == generation_name(settings.collection, vector_space(settings)):
-        return shared_graph(settings), live
-    plain, recorded = settings.model_dump(), existing[live]["settings"]
-    service = recorded["embedding"]["service"]
-    own = {name: value for name, value in recorded["embedding"][service].items() if name in DEFINES_VECTORS}
-    plain["embedding"] |= {name: value for name, value in recorded["embedding"].items() if name != service}
-    plain["embedding"][service] |= own
-    for section in ("passages", "store"):
-        plain[section] |= recorded[section]
+    recorded = catalog[live].settings
+    if recorded is None or live == generation_name(settings.collection, vector_space(settings)):
+        return catalog, live
     try:
-        return shared_graph(Settings.model_validate(plain)), live
+        return catalog.through(shared_graph(_as_recorded(settings, recorded))), live
     except ValueError as error:
         raise StoreError(
             f"{live} was made with settings that this version does not know ({error}): ingest again"
         ) from error
+
+
+def _as_recorded(settings: Settings, recorded: RecordedSettings) -> Settings:
+    """Today's settings with those of a generation where these define its vectors."""
+    plain = settings.model_dump()
+    service = str(recorded.embedding["service"])
+    section: dict[str, Any] = recorded.embedding[service]  # type: ignore[assignment]
+    plain["embedding"] |= {name: value for name, value in recorded.embedding.items() if name != service}
+    plain["embedding"][service] |= {name: value for name, value in section.items() if name in DEFINES_VECTORS}
+    plain["passages"] |= recorded.passages
+    plain["store"] |= recorded.store
+    return Settings.model_validate(plain)
 
 
 def _question_vectors(graph: Graph, asked: list[str], cache: EmbeddingCache | None) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,7 @@ import logging
 import time
 
 from squadron.dataflow.cached_vectors import opened_cache
-from squadron.dataflow.driver import shared_graph
-from squadron.generations.catalog import opened, planned_generation
+from squadron.generations.catalog import Generations
 from squadron.generations.search import Asking
 from squadron.runs.quality_gate import figures_before, unsound_rows
 from squadron.runs.results import Evaluation, Plan
@@ -15,24 +14,24 @@ from squadron.staging import shards as staging
 log = logging.getLogger(__name__)
 
 
-def evaluate(settings: Settings, plan: Plan) -> Evaluation:
+def evaluate(settings: Settings, plan: Plan, generations: Generations | None = None) -> Evaluation:
     """Ask the generation the corpus's own questions, or probes, and read some of its new rows back.
 
     Where nothing has changed, the recorded figures stand. Whether they are good enough is for the gate to say.
     """
     started = time.monotonic()
-    graph = shared_graph(settings)
-    recorded = planned_generation(graph, plan.generation, plan.run_id)
+    catalog = generations or Generations.of(settings)
+    record = catalog.planned(plan.generation, plan.run_id)
     unchanged = not plan.to_embed and not plan.deleted
-    reused = unchanged and recorded.get("questions_digest") == plan.questions_digest
+    reused = unchanged and record.metrics is not None and record.questions_digest == plan.questions_digest
     if reused and plan.generation == plan.live:
         log.info("nothing changed since %s was evaluated: its figures stand", plan.generation)
-        asked = recorded.get("questions", plan.questions)
-        return Evaluation(recorded["metrics"], {}, [], asked, plan.asked, True, time.monotonic() - started)
+        asked = plan.questions if record.questions is None else record.questions
+        return Evaluation(record.metrics or {}, {}, [], asked, plan.asked, True, time.monotonic() - started)
     questions = staging.read_table(f"{plan.folder}/questions.parquet")
-    asking = Asking.of(graph, questions, opened_cache(settings, graph, "query"))
-    metrics = recorded["metrics"] if reused else asking.measured(opened(graph, plan.generation))
-    before = figures_before(settings, plan, asking, questions)
-    unsound = unsound_rows(graph, plan)
+    asking = Asking.of(catalog.graph, questions, opened_cache(settings, catalog.graph, "query"))
+    metrics = (record.metrics or {}) if reused else asking.measured(catalog.table(plan.generation))
+    before = figures_before(settings, catalog, plan, asking, questions)
+    unsound = unsound_rows(catalog, plan)
     asked = asking.questions.num_rows
     return Evaluation(metrics, before, unsound, asked, plan.asked, reused, time.monotonic() - started)

@@ -7,9 +7,9 @@ import pyarrow.compute as pc
 
 from squadron.corpus.quarantine import NO_TEXT, listed
 from squadron.dataflow.digests import DIGEST_BYTES, hashed, joined_values
-from squadron.dataflow.driver import Graph, shared_graph
+from squadron.dataflow.driver import Graph
 from squadron.dataflow.vector_space import generation_name, vector_space
-from squadron.generations.catalog import opened, read_catalog
+from squadron.generations.catalog import Generations
 from squadron.settings.registry import load
 from squadron.settings.schema import Settings
 from squadron.sources.rows import Unreadable, has_text
@@ -26,15 +26,15 @@ def explain(settings: Settings, document_id: str) -> dict[str, Any]:
     `unread` is what cannot be read.
     Reads the corpus up to its end; embeds and changes nothing.
     """
-    graph = shared_graph(settings)
-    existing, live = read_catalog(graph)
+    catalog = Generations.of(settings)
+    graph, live = catalog.graph, catalog.live
     versions, unread, unknown = _versions(settings, graph, document_id)
     cut = [_cut(graph, document) for document in versions]
     refused = [entry for entry in listed(settings) if entry["document_id"] == document_id]
     target = generation_name(settings.collection, vector_space(settings))
     wanted = cut[0]["id"].to_pylist() if len(cut) == 1 else []
-    known = {name: about for name, about in existing.items() if "settings" in about}  # another is begun, or was
-    held = {name: _rows_of(graph, name, document_id, about) for name, about in known.items()}
+    described = [name for name, record in catalog.items() if record.is_described]  # another is begun, or was
+    held = {name: _rows_of(catalog, name, document_id) for name in described}
     refused_now = any(entry["passage_id"] in wanted for entry in refused)
     state = _state(wanted, len(cut), held.get(live or "", []), refused_now, unread or unknown)
     return {
@@ -56,7 +56,7 @@ def explain(settings: Settings, document_id: str) -> dict[str, Any]:
         ],
         "generations": [
             {"generation": name, "live": name == live, "passages": len(ids), "passage_ids": ids}
-            | {"updated_at": existing[name].get("updated_at")}
+            | {"updated_at": catalog[name].updated_at}
             for name, ids in held.items()
         ],
         "quarantine": refused,
@@ -136,10 +136,10 @@ def _cut(graph: Graph, document: pa.Table) -> pa.Table:
     return passages
 
 
-def _rows_of(graph: Graph, generation: str, document_id: str, about: dict[str, Any]) -> list[str]:
+def _rows_of(catalog: Generations, generation: str, document_id: str) -> list[str]:
     """Ids in the generation of passages of the document, of whatever version."""
     (identity,) = hashed(joined_values([pa.array([document_id])]), DIGEST_BYTES // 2)
     found: list[str] = []
-    for ids in graph.value("stored_ids", collection=opened(graph, generation, about)):
+    for ids in catalog.graph.value("stored_ids", generation_table=catalog.table(generation)):
         found += ids.filter(pc.starts_with(ids, identity.hex())).to_pylist()
     return sorted(found)

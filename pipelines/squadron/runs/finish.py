@@ -5,17 +5,15 @@ It may be run again after a crash, as every step: rows are replaced, deletes rep
 
 import logging
 import time
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from squadron.corpus import quarantine
-from squadron.dataflow.changes import ID_DIGITS
+from squadron.dataflow.changes import ID_DIGITS, StoredDocuments
 from squadron.dataflow.digests import Digests, as_keys, from_hex
-from squadron.dataflow.driver import Graph, shared_graph
 from squadron.errors import GuardError, StoreError
-from squadron.generations.catalog import describe, opened, planned_generation, read_catalog
+from squadron.generations.catalog import Generations
 from squadron.runs.results import Finished, Plan
 from squadron.settings.schema import Settings
 from squadron.staging import shards as staging
@@ -25,7 +23,7 @@ log = logging.getLogger(__name__)
 _NO_IDS = pa.array([], pa.string())
 
 
-def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
+def finish(settings: Settings, plan: Plan, quarantined: int = 0, generations: Generations | None = None) -> Finished:
     """Delete what left the corpus, build the index, and see that every row is there.
 
     `quarantined`: passages that the embedding service refused; the version before of their documents stays. Raises
@@ -40,25 +38,25 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
             f"allows {allowed:.1%}. `squadron quarantine` lists them, and why. Nothing was deleted or "
             "promoted"
         )
-    graph = shared_graph(settings)
-    about = planned_generation(graph, plan.generation, plan.run_id)
-    collection = graph.value("collection", generation=plan.generation)
+    catalog = generations or Generations.of(settings)
+    graph, record = catalog.graph, catalog.planned(plan.generation, plan.run_id)
+    table = catalog.table(plan.generation)
     expired = staging.read_table(f"{plan.folder}/expired.parquet")["id"].combine_chunks() if plan.deleted else _NO_IDS
-    unwritten = _unwritten(graph, plan, collection, quarantined) if quarantined else Digests.joined([])
+    unwritten = _unwritten(catalog, plan, quarantined) if quarantined else Digests.joined([])
     # The rows of a document whose new version is not whole are what readers have.
     held_back = np.isin(_documents(expired).identities(), unwritten.identities())
     if len(expired):
-        graph.value("rows_deleted", collection=collection, expired_ids=expired.filter(pa.array(~held_back)))
-    rows, wanted = graph.value("row_count", collection=collection), plan.passages - len(unwritten) + held_back.sum()
+        graph.value("rows_deleted", generation_table=table, expired_ids=expired.filter(pa.array(~held_back)))
+    rows, wanted = graph.value("row_count", generation_table=table), plan.passages - len(unwritten) + held_back.sum()
     if rows != wanted:
         raise StoreError(
             f"generation {plan.generation!r} holds {rows} rows, the plan wants {wanted}: "
             "it was not promoted. Ingest again: what is missing is written, what is too much deleted"
         )
-    index = about.get("index")
+    index = record.index
     if plan.to_embed or plan.deleted or not index:
-        index = graph.value("index_built", collection=collection, kept_version=about.get("base_version"))
-    describe(graph, plan.generation, rows=rows, documents=plan.documents, index=index)
+        index = graph.value("index_built", generation_table=table, kept_version=record.base_version)
+    catalog.change(plan.generation, plan.run_id, rows=rows, documents=plan.documents, index=index)
     quarantine.settle(settings, plan.run_id)
     deleted, stay = len(expired) - int(held_back.sum()), int(held_back.sum())
     if stay:
@@ -67,24 +65,22 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
     return Finished(rows, deleted, index, time.monotonic() - started, stay)
 
 
-def _unwritten(graph: Graph, plan: Plan, collection: Any, quarantined: int) -> Digests:
+def _unwritten(catalog: Generations, plan: Plan, quarantined: int) -> Digests:
     """The documents of the planned passages that the store lacks, one for each passage.
 
     Raises StoreError when more are lacking than the service refused, GuardError when the live generation has such a
     document, and this one is to take its place.
     """
     planned = from_hex(staging.planned_ids(plan.folder), ID_DIGITS)[0]
-    stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
+    stored = _stored(catalog, plan.generation)
     lacking = Digests.read(planned[~np.isin(as_keys(planned), as_keys(stored.ids))])
     if len(lacking) > quarantined:
         raise StoreError(
             f"generation {plan.generation!r} lacks {len(lacking)} of the {len(planned)} planned passages, the service "
             f"refused {quarantined}: it was not promoted. Ingest again: what is missing is written"
         )
-    existing, _ = read_catalog(graph)
-    if plan.live in existing and plan.live != plan.generation:
-        ids = graph.value("stored_ids", collection=opened(graph, plan.live, existing[plan.live]))
-        held = graph.value("stored_documents", stored_ids=ids).digests.identities()
+    if plan.live and plan.live in catalog and plan.live != plan.generation:
+        held = _stored(catalog, plan.live).digests.identities()
         if lost := len(np.intersect1d(held, lacking.identities())):
             raise GuardError(
                 f"{plan.generation} would lack {lost} documents of the live {plan.live}, for the embedding service "
@@ -92,6 +88,12 @@ def _unwritten(graph: Graph, plan: Plan, collection: Any, quarantined: int) -> D
                 f"the corpus; `promote --force {plan.generation}` makes it live all the same"
             )
     return lacking
+
+
+def _stored(catalog: Generations, generation: str) -> StoredDocuments:
+    """The documents that a generation holds."""
+    documents: StoredDocuments = catalog.graph.value("stored_documents", generation_table=catalog.table(generation))
+    return documents
 
 
 def _documents(ids: pa.Array) -> Digests:

@@ -16,11 +16,11 @@ import pyarrow as pa
 from squadron.cache.vectors import EmbeddingCache
 from squadron.corpus import quarantine
 from squadron.dataflow.cached_vectors import cached_vectors, opened_cache
-from squadron.dataflow.driver import Graph, shared_graph
+from squadron.dataflow.driver import Graph
 from squadron.embeddings.openai_batch import waiting as openai_batch
 from squadron.embeddings.openai_batch.batched import Batched
 from squadron.embeddings.remote.failures import RefusedTextsError
-from squadron.generations.catalog import planned_generation
+from squadron.generations.catalog import Generations
 from squadron.process.prefetch import made_ahead
 from squadron.process.progress import Progress
 from squadron.runs.budget import Alert, Spending, by_endpoint, model_counters
@@ -41,7 +41,12 @@ class _Embedded:
 
 
 def ingest_shard(
-    settings: Settings, plan: Plan, shard: Shard, alert: Alert | None = None, batched: Batched | None = None
+    settings: Settings,
+    plan: Plan,
+    shard: Shard,
+    alert: Alert | None = None,
+    batched: Batched | None = None,
+    generations: Generations | None = None,
 ) -> Ingested:
     """Embed a shard's passages and write them, batch by batch: after a crash the batches written stay.
 
@@ -50,9 +55,10 @@ def ingest_shard(
     the shard's texts in batches, where these are wanted.
     """
     started = time.monotonic()
-    graph = shared_graph(settings)
-    planned_generation(graph, plan.generation, plan.run_id)
-    collection = graph.value("collection", generation=plan.generation)
+    catalog = generations or Generations.of(settings)
+    graph = catalog.graph
+    catalog.planned(plan.generation, plan.run_id)
+    table = graph.value("generation_table", generation=plan.generation)
     cache = opened_cache(settings, graph)
     stage = f"ingest {shard.number + 1}/{len(plan.shards)}" if len(plan.shards) > 1 else "ingest"
     progress = Progress(stage, shard.passages, "passages")
@@ -64,7 +70,7 @@ def ingest_shard(
     done = overlapped(
         _batches(graph, shard, settings.ingest.batch_passages),
         lambda passages, texts: _embedded(graph, cache, passages, texts, spending, refused, batched),
-        lambda embedded: _written(graph, collection, embedded, progress),
+        lambda embedded: _written(graph, table, embedded, progress),
         spending.check,
     )
     openai_batch.forget(settings, batched)
@@ -136,9 +142,9 @@ def _embedded(
     return _Embedded(passages, vectors, counts)
 
 
-def _written(graph: Graph, collection: Any, embedded: _Embedded, progress: Progress) -> Ingested:
+def _written(graph: Graph, generation_table: Any, embedded: _Embedded, progress: Progress) -> Ingested:
     passages, vectors = embedded.passages, embedded.vectors
-    written = graph.value("rows_written", passages=passages, embeddings=vectors, collection=collection)
+    written = graph.value("rows_written", passages=passages, embeddings=vectors, generation_table=generation_table)
     progress.add(passages.num_rows + embedded.counts.quarantined)
     return replace(embedded.counts, written=written)
 

@@ -18,8 +18,9 @@ from squadron.dataflow.cached_vectors import opened_cache
 from squadron.dataflow.changes import StoredDocuments
 from squadron.dataflow.driver import Graph, shared_graph
 from squadron.dataflow.vector_space import generation_name, vector_space
-from squadron.generations.catalog import create_generation, describe, opened, read_catalog
+from squadron.generations.catalog import Generations
 from squadron.generations.model_canary import checked_model
+from squadron.generations.record import GenerationRecord
 from squadron.runs.budget import affordable_cost
 from squadron.runs.results import Plan
 from squadron.settings.credentials import is_remote
@@ -38,23 +39,33 @@ class _Target:
 
     generation: str
     space: dict[str, str]
-    existing: dict[str, dict[str, Any]]
-    """The collection's generations, described."""
-    live: str | None
+    catalog: Generations
     stored: StoredDocuments
     version: int | None
     """What the generation was at when the gate let it pass last; None while there is none, or where the store keeps no
     versions."""
 
     @property
-    def about(self) -> dict[str, Any]:
-        """The generation's description; empty while it is not there."""
-        return self.existing.get(self.generation, {})
+    def record(self) -> GenerationRecord:
+        """The generation's record; an empty one while it is not there."""
+        return self.catalog.get(self.generation)
+
+    @property
+    def live(self) -> str | None:
+        """The generation that is live."""
+        return self.catalog.live
 
     @property
     def replaced(self) -> str | None:
         """The live generation that this one is to take the place of, if it is another."""
-        return self.live if self.live in self.existing and self.live != self.generation else None
+        return self.live if self.live in self.catalog and self.live != self.generation else None
+
+    def documents_of(self, generation: str) -> StoredDocuments:
+        """The documents that another generation holds."""
+        documents: StoredDocuments = self.catalog.graph.value(
+            "stored_documents", generation_table=self.catalog.table(generation)
+        )
+        return documents
 
 
 @dataclass(frozen=True)
@@ -93,27 +104,29 @@ def staged_passages(settings: Settings, graph: Graph, corpus: Corpus, writer: Sh
     return staged
 
 
-def plan_run(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
+def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations: Generations | None = None) -> Plan:
     """Compare the corpus with the store, and lay out the work in staging; a dry run writes nothing.
 
+    `generations`: those of the collection, just read, if the caller has them.
     Raises SettingsError, SourceError, GuardError or StoreError before anything is embedded or stored.
     """
     started = time.monotonic()
     graph = shared_graph(settings)
-    target = _target(settings, graph)
+    graph.keep("vector_space", "passage_tokens", "tokenizer", "client")
+    target = _target(settings, generations or Generations(graph))
     folder = staging.run_folder(settings.ingest.staging, settings.collection, run_id)
     writer = None if dry_run else ShardWriter(folder, settings.ingest.shard_passages)
     try:
         if writer:
             _sweep(settings, folder, run_id)
         corpus, staged, writer = _compared(settings, graph, target.stored, run_id, writer)
-        _check(graph, corpus, target)
+        _check(corpus, target)
         cost = affordable_cost(settings, staged.billed_tokens)
-        probes = None
+        canary = None
         if writer and (staged.billed_tokens or is_remote(settings)):
-            probes = checked_model(settings, graph, target.about)
+            canary = checked_model(settings, graph, target.record)
         expired = _expired(graph, corpus, target.stored)
-        shards = _laid_out(settings, graph, target, corpus, expired, probes, folder, writer, run_id) if writer else []
+        shards = _laid_out(settings, target, corpus, expired, canary, folder, writer, run_id) if writer else []
     except BaseException:
         if writer:
             staging.remove(folder, but=staging.SPENT)
@@ -147,23 +160,19 @@ def plan_run(settings: Settings, run_id: str, dry_run: bool = False) -> Plan:
     return made
 
 
-def _target(settings: Settings, graph: Graph) -> _Target:
+def _target(settings: Settings, catalog: Generations) -> _Target:
     space = vector_space(settings)
     generation = generation_name(settings.collection, space)
-    existing, live = read_catalog(graph)
-    ids, version = _held(graph, generation if generation in existing else None)
+    if generation not in catalog:
+        stored: StoredDocuments = catalog.graph.value("stored_documents", stored_ids=[])
+        return _Target(generation, space, catalog, stored, None)
+    table = catalog.table(generation)
+    values = catalog.graph.values(["stored_documents", "version"], generation_table=table)
+    version = values["version"]
     # A run that changed the generation and was not let pass, or died before that, has left what to return to.
-    if generation == live:
-        version = existing[generation].get("base_version", version)
-    return _Target(generation, space, existing, live, graph.value("stored_documents", stored_ids=ids), version)
-
-
-def _held(graph: Graph, generation: str | None) -> tuple[Any, int | None]:
-    """The ids in a generation, and the version it is at; nothing while there is no generation."""
-    if generation is None:
-        return [], None
-    collection = opened(graph, generation)
-    return graph.value("stored_ids", collection=collection), graph.value("version", collection=collection)
+    if generation == catalog.live and catalog[generation].base_version is not None:
+        version = catalog[generation].base_version
+    return _Target(generation, space, catalog, values["stored_documents"], version)
 
 
 def _sweep(settings: Settings, folder: str, run_id: str) -> None:
@@ -194,29 +203,29 @@ def _compared(
     return corpus, staged, writer
 
 
-def _check(graph: Graph, corpus: Corpus, target: _Target) -> None:
+def _check(corpus: Corpus, target: _Target) -> None:
     """Raise when the corpus cannot be what its owner wants to be indexed, or the generation would lack documents."""
     replaced = target.replaced
-    corpus.check(target.existing[replaced].get("documents") if replaced else None)
+    corpus.check(target.catalog[replaced].documents if replaced else None)
     if replaced and corpus.unread:
-        ids = graph.value("stored_ids", collection=opened(graph, replaced, target.existing[replaced]))
-        corpus.check_candidate(graph.value("stored_documents", stored_ids=ids).digests)
+        corpus.check_candidate(target.documents_of(replaced).digests)
 
 
 def _expired(graph: Graph, corpus: Corpus, stored: StoredDocuments) -> pa.Array:
     """The ids of the rows that are to be deleted."""
     seen = corpus.seen | corpus.withheld(stored.digests)
+    if seen.all():
+        return corpus.leftover_ids()
     expired = graph.value("expired_ids", stored_documents=stored, seen=seen)
     return pa.concat_arrays([expired, corpus.leftover_ids()])
 
 
 def _laid_out(
     settings: Settings,
-    graph: Graph,
     target: _Target,
     corpus: Corpus,
     expired: pa.Array,
-    probes: str | None,
+    canary: str | None,
     folder: str,
     writer: ShardWriter,
     run_id: str,
@@ -225,15 +234,16 @@ def _laid_out(
     shards = writer.close()
     staging.write_table(f"{folder}/expired.parquet", pa.table({"id": expired}))
     staging.write_table(f"{folder}/questions.parquet", corpus.asked()[1])
-    if "settings" not in target.about:
-        create_generation(graph, settings, target.generation, target.space, probes, run_id)
+    if not target.record.is_described:
+        target.catalog.begin(settings, target.generation, vector_space=target.space, canary=canary, planned_by=run_id)
         return shards
     changed: dict[str, Any] = {}
     if shards or len(expired):
         # From here on neither index nor figures are those of the rows, until they are made anew.
-        changed = {"index": None, "questions_digest": None, "probes": target.about.get("probes", probes)}
+        changed = {"index": None, "questions_digest": None, "canary": target.record.canary or canary}
         changed |= {"base_version": target.version if target.generation == target.live else None}
-    describe(graph, target.generation, planned_by=run_id, **changed)
+    changed |= {"planned_by": run_id, "taken_back": False, "repairing": False}
+    target.catalog.change(target.generation, **changed)
     return shards
 
 

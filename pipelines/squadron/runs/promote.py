@@ -4,15 +4,10 @@ import logging
 import time
 
 from squadron.cache.files import evict
-from squadron.dataflow.driver import shared_graph
-from squadron.generations.catalog import (
-    Promotion,
-    collect_generations,
-    describe,
-    move_live,
-    now,
-    planned_generation,
-)
+from squadron.generations.catalog import Generations
+from squadron.generations.live_pointer import Promotion, promote_from
+from squadron.generations.record import now
+from squadron.generations.retention import collect_generations
 from squadron.runs.quality_gate import pass_gate, taken_back
 from squadron.runs.results import Evaluation, Plan
 from squadron.settings.schema import Settings
@@ -21,20 +16,22 @@ from squadron.staging import shards as staging
 log = logging.getLogger(__name__)
 
 
-def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion:
+def promote(
+    settings: Settings, plan: Plan, evaluation: Evaluation, generations: Generations | None = None
+) -> Promotion:
     """Make the generation live if it is good enough, record its figures, and drop generations beyond retention.
 
     Raises GateError when recall@10 is too low, StaleLiveError when another run moved the pointer, GuardError when
     another run has planned for the generation since.
     """
     started = time.monotonic()
-    graph = shared_graph(settings)
-    rolled_back = planned_generation(graph, plan.generation, plan.run_id).get("rolled_back_at")
+    catalog = generations or Generations.of(settings)
+    catalog.planned(plan.generation, plan.run_id)
     staging.remove(plan.folder)
-    pass_gate(settings, graph, plan, evaluation)
-    describe(
-        graph,
+    pass_gate(settings, catalog, plan, evaluation)
+    record = catalog.change(
         plan.generation,
+        plan.run_id,
         metrics=evaluation.metrics,
         questions=evaluation.questions,
         questions_digest=plan.questions_digest,
@@ -44,19 +41,21 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
     )
     held = None
     if plan.generation != plan.live:
-        if rolled_back:
-            held = f"{plan.generation} was rolled back at {rolled_back}: `promote {plan.generation}` makes it live"
+        if record.rolled_back_at:
+            held = (
+                f"{plan.generation} was rolled back at {record.rolled_back_at}: "
+                f"`promote {plan.generation}` makes it live"
+            )
             log.warning("not promoted: %s", held)
         else:
-            move_live(graph, plan.live, plan.generation)
+            promote_from(catalog, plan.live, plan.generation)
             log.info("%s is live in %s, %s before", plan.generation, plan.collection, plan.live)
-    collected = [] if held else collect_generations(graph, settings)
+    collected = [] if held else collect_generations(catalog, settings)
     if settings.cache.path and settings.cache.max_age_days:
         evict(settings.cache.path, settings.cache.max_age_days)
-    pointer = graph.value("live_generation")
     return Promotion(
-        live=pointer and pointer["generation"],
-        previous=pointer and pointer["previous"],
+        live=catalog.live,
+        previous=catalog.pointer.previous if catalog.pointer else None,
         promoted=plan.generation != plan.live and not held,
         held=held,
         collected=collected,
@@ -66,6 +65,6 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
 
 def withdraw(settings: Settings, plan: Plan) -> str:
     """Undo what a run has changed in place, because a person says so; what came of it, in a sentence."""
-    graph = shared_graph(settings)
-    planned_generation(graph, plan.generation, plan.run_id)
-    return taken_back(graph, plan)
+    catalog = Generations.of(settings)
+    catalog.planned(plan.generation, plan.run_id)
+    return taken_back(catalog, plan)

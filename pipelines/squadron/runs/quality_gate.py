@@ -6,15 +6,14 @@ the run is restored.
 """
 
 import logging
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from squadron.dataflow.driver import Graph
 from squadron.errors import GateError, SquadronError, StoreError
-from squadron.generations.catalog import TAKEN_BACK, describe, opened, read_catalog
-from squadron.generations.search import Asking, live_graph
+from squadron.generations.catalog import Generations
+from squadron.generations.record import GenerationRecord
+from squadron.generations.search import Asking, live_catalog
 from squadron.runs.results import Evaluation, Plan
 from squadron.settings.schema import Settings
 from squadron.staging import shards as staging
@@ -27,7 +26,7 @@ LEAST_ANSWERABLE = 0.5
 """The share of the questions that must be asked for the figures to mean something."""
 
 
-def unsound_rows(graph: Graph, plan: Plan) -> list[str]:
+def unsound_rows(catalog: Generations, plan: Plan) -> list[str]:
     """What is wrong with the rows that this run wrote, by a sample of them read back: not finite, not of length
     1. Passages in quarantine are not there, and are not missed: rows were counted before.
     """
@@ -36,13 +35,15 @@ def unsound_rows(graph: Graph, plan: Plan) -> list[str]:
         return []
     sample = np.linspace(0, len(ids) - 1, min(ROWS_CHECKED, len(ids))).astype(np.int64)
     wanted = ids.take(pa.array(sample))
-    rows = graph.value("stored_rows", collection=opened(graph, plan.generation), wanted_ids=wanted)
+    rows = catalog.graph.value("stored_rows", generation_table=catalog.table(plan.generation), wanted_ids=wanted)
     lengths = np.linalg.norm(vectors_of(rows), axis=1)
     wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-2))
     return [f"the stored vector of {rows['id'][int(row)]} has length {lengths[row]}, wanted 1" for row in wrong]
 
 
-def figures_before(settings: Settings, plan: Plan, asking: Asking, questions: pa.Table) -> dict[str, float]:
+def figures_before(
+    settings: Settings, catalog: Generations, plan: Plan, asking: Asking, questions: pa.Table
+) -> dict[str, float]:
     """How what was live at the plan answers these questions, to be compared with what is to be live.
 
     A generation beside the candidate is asked as it was embedded. Where that is not possible any more, say because
@@ -51,74 +52,68 @@ def figures_before(settings: Settings, plan: Plan, asking: Asking, questions: pa
     if they are of the same questions. Recorded figures of the same rows and questions stand. Empty: there is nothing
     to compare with.
     """
-    existing, _ = read_catalog(asking.graph)
-    if plan.live not in existing:
+    if plan.live is None or plan.live not in catalog:
         return {}
-    recorded = existing[plan.live]
-    figures: dict[str, float] = recorded.get("metrics", {})
+    record = catalog[plan.live]
+    figures = record.metrics or {}
     if plan.live == plan.generation:
-        return _figures_in_place(plan, asking, recorded)
-    if recorded.get("questions_digest") == plan.questions_digest:
+        return _figures_in_place(catalog, plan, asking, record)
+    if record.questions_digest == plan.questions_digest:
         return figures
     try:
-        graph, live = live_graph(settings)
+        readers, live = live_catalog(settings)
         log.info("%s is asked the questions of this corpus, to be compared with %s", live, plan.generation)
-        return Asking.of(graph, questions).measured(opened(graph, live))
+        return Asking.of(readers.graph, questions).measured(readers.table(live))
     except SquadronError as error:
         log.warning("%s cannot be asked these questions, its recorded figures must do: %s", plan.live, error)
         return figures
 
 
-def pass_gate(settings: Settings, graph: Graph, plan: Plan, evaluation: Evaluation) -> None:
+def pass_gate(settings: Settings, catalog: Generations, plan: Plan, evaluation: Evaluation) -> None:
     """Raise GateError, with the reason and the figures, when the generation must not be, or stay, live."""
     if reason := _objection(settings, plan, evaluation):
-        raise GateError(f"{reason}: {taken_back(graph, plan)}")
+        raise GateError(f"{reason}: {taken_back(catalog, plan)}")
 
 
-def taken_back(graph: Graph, plan: Plan) -> str:
+def taken_back(catalog: Generations, plan: Plan) -> str:
     """Put a generation that was changed in place back to what it was before, where that can be; what came of it."""
     if plan.generation != plan.live:
         return f"{plan.generation} is kept for inspection, {plan.live or 'nothing'} stays live"
     if plan.version is None:
         return f"{plan.generation} is live as it is, for its store keeps no earlier version. `rollback` leaves it"
-    if not _has_changed(graph, plan):
+    if not _has_changed(catalog, plan):
         return f"{plan.generation} is live as it was before, nothing of it was changed. `rollback` leaves it"
-    collection = opened(graph, plan.generation)
+    graph, table = catalog.graph, catalog.table(plan.generation)
     try:
-        rows = graph.value("restored", collection=collection, earlier_version=plan.version)
+        rows = graph.value("restored", generation_table=table, earlier_version=plan.version)
     except StoreError as error:
         return f"{plan.generation} is live as it is, for what it was before cannot be restored: {error}"
-    stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
-    described = {"rows": rows, "documents": len(stored.digests), "planned_by": plan.run_id + TAKEN_BACK}
-    describe(graph, plan.generation, **described, index=None, questions_digest=None, base_version=None)
+    stored = graph.value("stored_documents", generation_table=table)
+    restored = {"rows": rows, "documents": len(stored.digests), "planned_by": plan.run_id, "taken_back": True}
+    catalog.change(plan.generation, **restored, index=None, questions_digest=None, base_version=None)
     return f"{plan.generation} holds again the {rows} rows from before it was changed"
 
 
-def _figures_in_place(plan: Plan, asking: Asking, recorded: dict[str, Any]) -> dict[str, float]:
-    figures: dict[str, float] = recorded.get("metrics", {})
-    if plan.version is not None and not _has_changed(asking.graph, plan):
+def _figures_in_place(catalog: Generations, plan: Plan, asking: Asking, record: GenerationRecord) -> dict[str, float]:
+    if plan.version is not None and not _has_changed(catalog, plan):
         return {}
-    if recorded.get("measured_digest") == plan.questions_digest:
-        return figures
+    if record.measured_digest == plan.questions_digest:
+        return record.metrics or {}
     if plan.version is None:
         log.info("%s was measured on other questions before: its figures are not compared", plan.generation)
         return {}
     try:
-        before = asking.graph.value(
-            "earlier_collection",
-            client=asking.graph.kept("client"),
-            generation=plan.generation,
-            earlier_version=plan.version,
-        )
+        before = asking.graph.value("earlier_table", generation=plan.generation, earlier_version=plan.version)
     except StoreError as error:
         log.warning("what %s was before cannot be asked, its answers are not compared: %s", plan.generation, error)
         return {}
     return asking.measured(before)
 
 
-def _has_changed(graph: Graph, plan: Plan) -> bool:
+def _has_changed(catalog: Generations, plan: Plan) -> bool:
     """Whether the generation is another version now than the one to return to."""
-    return graph.value("version", collection=opened(graph, plan.generation)) != plan.version
+    version: int | None = catalog.graph.value("version", generation_table=catalog.table(plan.generation))
+    return version != plan.version
 
 
 def _objection(settings: Settings, plan: Plan, evaluation: Evaluation) -> str | None:

@@ -2,7 +2,7 @@
 
 from typing import Any, TypedDict
 
-from squadron.generations.catalog import Promotion
+from squadron.generations.live_pointer import Promotion
 from squadron.runs.results import Evaluation, Finished, Ingested, Plan
 
 METRIC_NAMES = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr_at_10", "ndcg_at_10")

@@ -23,9 +23,9 @@ from squadron.dataflow.digests import Digests, as_keys, from_hex, to_hex
 from squadron.dataflow.driver import Graph
 from squadron.embeddings.remote.failures import RefusedTextsError
 from squadron.errors import GuardError
-from squadron.generations.catalog import describe, opened, read_catalog
+from squadron.generations.catalog import Generations
 from squadron.generations.model_canary import check_model, probe_vectors
-from squadron.generations.search import live_graph
+from squadron.generations.search import live_catalog
 from squadron.process.progress import Progress
 from squadron.runs.budget import affordable_cost
 from squadron.runs.collection_lock import only_run
@@ -65,20 +65,22 @@ def verify(settings: Settings, repair: bool = False, vectors: int | None = None)
 
 def _verified(settings: Settings, repair: bool, vectors: int | None) -> dict[str, Any]:
     started = time.monotonic()
-    graph, live = live_graph(settings)
-    about, checked = read_catalog(graph)[0][live], VECTORS_CHECKED if vectors is None else vectors
-    if (repair or checked) and "probes" in about:
-        check_model(settings, probe_vectors(graph), about)
-    collection = graph.value("collection", generation=live)
-    stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
+    catalog, live = live_catalog(settings)
+    graph, record = catalog.graph, catalog[live]
+    checked = VECTORS_CHECKED if vectors is None else vectors
+    if (repair or checked) and record.canary is not None:
+        check_model(settings, probe_vectors(graph), record)
+    table = graph.value("generation_table", generation=live)
+    stored = graph.value("stored_documents", generation_table=table)
     repeated = _looked_over(settings, graph, stored, repair)
     findings = None
     if repair:
         findings = Findings(settings, REPAIR, "passages")
         Findings.forget(settings, REPAIR)
-        describe(graph, live, planned_by=REPAIR)  # a plan made before is of rows that will be others
+        # A plan made before is of rows that will be others.
+        catalog.change(live, planned_by=REPAIR, repairing=True, taken_back=False)
     corpus = Corpus(settings, graph, graph.value("stored_documents", stored_ids=[]), repeated=repeated)
-    comparison = _Comparison(settings, graph, collection, stored.ids, checked, findings)
+    comparison = _Comparison(settings, graph, table, stored.ids, checked, findings)
     deleted, progress = 0, Progress("verify", None, "passages")
     try:
         for passages in _passages(corpus, graph):
@@ -88,13 +90,14 @@ def _verified(settings: Settings, repair: bool, vectors: int | None) -> dict[str
         extra, held_back = comparison.unexplained(corpus)
         if repair and len(extra):
             _refuse_many(settings, len(extra), len(stored.ids))
-            deleted = graph.value("rows_deleted", collection=collection, expired_ids=extra)
+            deleted = graph.value("rows_deleted", generation_table=table, expired_ids=extra)
     finally:
         if comparison.written or deleted:
-            graph.value("index_built", collection=collection, kept_version=about.get("base_version"))
-            describe(graph, live, rows=graph.value("row_count", collection=collection), questions_digest=None)
+            graph.value("index_built", generation_table=table, kept_version=record.base_version)
+            rows = graph.value("row_count", generation_table=table)
+            catalog.change(live, rows=rows, questions_digest=None)
     if comparison.written or deleted:
-        describe(graph, live, documents=corpus.documents)
+        catalog.change(live, documents=corpus.documents)
     counts = {
         "documents": corpus.documents,
         "passages": comparison.passages,
@@ -115,7 +118,7 @@ def _verified(settings: Settings, repair: bool, vectors: int | None) -> dict[str
         "repaired": repair,
         "counts": counts,
         "examples": comparison.examples | {"extra": extra[:EXAMPLES].to_pylist()},
-        "generations": list(_drift(graph, comparison.digests())),
+        "generations": list(_drift(catalog, comparison.digests())),
         "seconds": round(time.monotonic() - started, 3),
     }
 
@@ -127,12 +130,12 @@ class _Comparison:
         self,
         settings: Settings,
         graph: Graph,
-        collection: Any,
+        table: Any,
         stored: np.ndarray,
         vectors: int,
         findings: Findings | None,
     ) -> None:
-        self._settings, self._graph, self._collection, self._findings = settings, graph, collection, findings
+        self._settings, self._graph, self._table, self._findings = settings, graph, table, findings
         self._cache = opened_cache(settings, graph)
         self._stored = as_keys(stored)
         self._stored.sort()
@@ -190,8 +193,9 @@ class _Comparison:
 
     def _differ(self, passages: pa.Table) -> np.ndarray:
         """`bool [passages]`: whose rows, which are there, are not as they were written."""
-        rows = self._graph.value("stored_rows", collection=self._collection, wanted_ids=passages["id"].combine_chunks())
-        order = pc.index_in(passages["id"].combine_chunks(), rows["id"].combine_chunks())
+        ids = passages["id"].combine_chunks()
+        rows = self._graph.value("stored_rows", generation_table=self._table, wanted_ids=ids)
+        order = pc.index_in(ids, rows["id"].combine_chunks())
         rows, differ = rows.take(order), np.zeros(passages.num_rows, bool)
         for name in (name for name in passages.column_names if name in rows.column_names):
             found, wanted = rows[name].combine_chunks(), passages[name].combine_chunks().cast(rows[name].type)
@@ -221,7 +225,7 @@ class _Comparison:
         self._refused.append(_raw(passages["id"].filter(pa.array(~there)).combine_chunks()))
         self.left += passages.num_rows - sound.num_rows
         written: int = self._graph.value(
-            "rows_written", passages=sound, embeddings=vectors[there], collection=self._collection
+            "rows_written", passages=sound, embeddings=vectors[there], generation_table=self._table
         )
         return written
 
@@ -278,20 +282,18 @@ def _passages(corpus: Corpus, graph: Graph) -> Iterator[pa.Table]:
             yield graph.value("passages", changed_documents=documents)
 
 
-def _drift(graph: Graph, corpus: Digests) -> Iterator[dict[str, Any]]:
+def _drift(catalog: Generations, corpus: Digests) -> Iterator[dict[str, Any]]:
     """How far each generation is from the corpus, in documents."""
-    existing, live = read_catalog(graph)
-    for name, about in sorted(existing.items()):
-        if "settings" not in about:  # a run has just begun it, or died then
+    for name, record in sorted(catalog.items()):
+        if not record.is_described:  # a run has just begun it, or died then
             continue
-        ids = graph.value("stored_ids", collection=opened(graph, name, about))
-        stored = graph.value("stored_documents", stored_ids=ids)
+        stored = catalog.graph.value("stored_documents", generation_table=catalog.table(name))
         complete = stored.digests[stored.complete]
         yield {
             "generation": name,
-            "live": name == live,
+            "live": name == catalog.live,
             "rows": len(stored.ids),
-            "recorded_rows": about.get("rows"),
+            "recorded_rows": record.rows,
             "missing_documents": int((complete.positions(corpus) < 0).sum()),
             "extra_documents": int((corpus.positions(complete) < 0).sum()),
         }

@@ -1,6 +1,7 @@
 """Runs: all steps of an ingest, one after the other, in this process."""
 
 from squadron.embeddings.openai_batch import waiting as openai_batch
+from squadron.generations.catalog import Generations
 from squadron.runs.collection_lock import only_run
 from squadron.runs.evaluate import evaluate
 from squadron.runs.finish import finish
@@ -24,16 +25,21 @@ def ingest(settings: Settings) -> RunReport:
 
 
 def _ingested(settings: Settings) -> RunReport:
-    plan = plan_run(settings, leftovers.process_run_id())
+    generations = Generations.of(settings)
+    plan = plan_run(settings, leftovers.process_run_id(), generations=generations)
     try:
         batched = openai_batch.waited(settings, plan.shards, plan)
         ingested = sum(
-            (ingest_shard(settings, plan, shard, None, batched.get(shard.number)) for shard in plan.shards),
+            (
+                ingest_shard(settings, plan, shard, None, batched.get(shard.number), generations)
+                for shard in plan.shards
+            ),
             Ingested(),
         )
-        finished = finish(settings, plan, ingested.quarantined)
-        evaluation = evaluate(settings, plan)
-        promotion = promote(settings, plan, evaluation)
+        generations.read()  # another machine may have planned since
+        finished = finish(settings, plan, ingested.quarantined, generations)
+        evaluation = evaluate(settings, plan, generations)
+        promotion = promote(settings, plan, evaluation, generations)
     finally:
         staging.remove(plan.folder)  # nobody comes back to it: the next run plans anew
     return run_report(plan, ingested, finished, evaluation, promotion)

@@ -182,7 +182,9 @@ def index_built(
     return f"HNSW over {rows} rows" if built else f"none: exact search over {rows} rows"
 
 
-def matches(generation_table: Table, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]) -> pa.Table:
+def matches(
+    generation_table: Table, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]
+) -> pa.Table:
     """The nearest rows of each query, as `record_checks.match_schema` says. `query_vectors`: float32 [q, d].
 
     Exact where there is a filter: an index would choose the nearest first, and then filter them.
