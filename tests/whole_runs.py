@@ -85,8 +85,8 @@ def requests_of_few(
 def stored_rows(settings: Settings, generation: str) -> dict[str, dict[str, Any]]:
     """What a generation holds, by passage id, vectors rounded."""
     graph = shared_graph(settings)
-    collection = graph.value("collection", generation=generation, metadata_columns=())
-    rows = collection.to_arrow().to_pylist()
+    table = graph.value("generation_table", generation=generation, metadata_columns=())
+    rows = table.to_arrow().to_pylist()
     found = {row["id"]: row | {"vector": [round(x, 4) for x in row["vector"]]} for row in rows}
     assert len(found) == len(rows), "an id is stored twice"
     return found

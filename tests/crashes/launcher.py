@@ -193,9 +193,9 @@ def _read(settings: Settings) -> dict[str, Any]:
     existing, live = read_catalog(graph)
     rows = {}
     for name in existing:
-        collection = graph.value("collection", generation=name, metadata_columns=())
-        ids = [key for part in graph.value("stored_ids", collection=collection) for key in part.to_pylist()]
-        found = graph.value("stored_rows", collection=collection, wanted_ids=_strings(ids)).to_pylist()
+        table = graph.value("generation_table", generation=name, metadata_columns=())
+        ids = [key for part in graph.value("stored_ids", generation_table=table) for key in part.to_pylist()]
+        found = graph.value("stored_rows", generation_table=table, wanted_ids=_strings(ids)).to_pylist()
         by_id = {row["id"]: row | {"vector": [round(x, 4) for x in row["vector"]]} for row in found}
         assert len(ids) == len(by_id), f"{name} lists {len(ids)} ids, and holds {len(by_id)} rows"
         rows[name] = by_id

@@ -8,7 +8,7 @@ import pytest
 from squadron.dataflow.driver import shared_graph
 from squadron.errors import GuardError
 from squadron.generations import model_canary as canary
-from squadron.generations.catalog import generations
+from squadron.generations.catalog import describe, generations
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
 from tests.whole_runs import numbered, write_corpus
@@ -79,7 +79,7 @@ def test_the_local_model_is_checked_when_there_is_something_to_embed(settings_wi
     about = generations(settings)[0]
     graph = shared_graph(settings)
     stranger = canary.remembered(-canary.probe_vectors(graph))
-    graph.value("described", generation=about["generation"], description=about | {"probes": stranger})
+    describe(graph, about["generation"], probes=stranger)
 
     assert ingest(settings)["counts"]["embedded"] == 0
     write_corpus(tmp_path / "corpus.jsonl", numbered(*range(6)))
@@ -93,8 +93,7 @@ def test_a_generation_that_remembers_nothing_yet_remembers_from_its_next_change_
     settings = settings_with(**write_corpus(tmp_path / "corpus.jsonl", numbered(*range(5))))
     ingest(settings)
     about = generations(settings)[0]
-    forgetful = {name: fact for name, fact in about.items() if name not in ("probes", "generation", "live")}
-    shared_graph(settings).value("described", generation=about["generation"], description=forgetful)
+    describe(shared_graph(settings), about["generation"], probes=None)
     write_corpus(tmp_path / "corpus.jsonl", numbered(*range(6)))
 
     ingest(settings)

@@ -111,7 +111,7 @@ def test_what_cannot_be_taken_back_is_told_beside_the_reason(
     refused.ingest()
     refused.finish()
     evaluation = refused.evaluate()
-    table = shared_graph(settings()).value("collection", generation=refused.plan.generation)
+    table = shared_graph(settings()).value("generation_table", generation=refused.plan.generation)
     table.optimize(cleanup_older_than=lancedb_store.timedelta(0), delete_unverified=True)  # somebody else does
 
     with pytest.raises(GateError, match=r"recall@10 fell .* cannot be restored: .*version"):
@@ -250,7 +250,7 @@ def test_a_generation_that_a_run_died_over_as_it_began_it_hinders_nobody_and_is_
     other = settings(**{"embedding.hashing.dimension": 64})
     space = vector_space(other)
     begun = f"{other.collection}_{fingerprint(space)[:8]}"
-    shared_graph(other).value("collection", generation=begun)  # and the run died
+    shared_graph(other).value("generation_table", generation=begun)  # and the run died
     catalog.describe(shared_graph(other), begun, created_at="2026-01-01T00:00:00.000+00:00")
 
     assert verify(settings())["sound"]
@@ -265,7 +265,7 @@ def test_a_generation_that_a_run_died_over_as_it_began_it_hinders_nobody_and_is_
 def test_what_a_run_began_that_died_is_completed_by_the_next(settings: Changed) -> None:
     other = settings(**{"embedding.hashing.dimension": 64})
     begun = f"{other.collection}_{fingerprint(vector_space(other))[:8]}"
-    shared_graph(other).value("collection", generation=begun)  # and the run died
+    shared_graph(other).value("generation_table", generation=begun)  # and the run died
 
     report = ingest(other)
 

@@ -117,7 +117,7 @@ def _lose_rows(world: World, number: int) -> None:
     graph = shared_graph(reading)
     _, live = read_catalog(graph)
     if live:
-        table = graph.value("collection", generation=live, metadata_columns=())
+        table = graph.value("generation_table", generation=live, metadata_columns=())
         ids = sorted(table.to_arrow()["id"].to_pylist())
         lost = ids[: min(number, len(ids) - 1)]
         if lost:

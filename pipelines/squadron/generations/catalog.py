@@ -1,16 +1,20 @@
 """Catalog: the generations of a collection, what describes them, and which one is live."""
 
+import json
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from squadron.dataflow.driver import Graph, shared_graph
-from squadron.errors import GuardError, StaleLiveError, StoreError
+from squadron.errors import GuardError, StaleLiveError, StaleRecordError, StoreError
 from squadron.settings.schema import Settings
+from squadron.stores.contract import LivePointer
 
 log = logging.getLogger(__name__)
 
+RECORD_TRIES = 5
+"""How often a record is read and written anew when another run wrote it in between."""
 TAKEN_BACK = " (taken back)"
 """Added to the run in `planned_by` when its changes were undone: its steps are not to go on."""
 
@@ -31,9 +35,10 @@ class Promotion:
 
 def read_catalog(graph: Graph) -> tuple[dict[str, dict[str, Any]], str | None]:
     """The generations with their descriptions, and which of them is live."""
-    found = graph.values(["generations", "live_generation"], client=graph.kept("client"))
-    pointer = found["live_generation"]
-    return found["generations"], pointer and pointer["generation"]
+    found = graph.values(["generation_records", "live_generation"], client=graph.kept("client"))
+    pointer: LivePointer | None = found["live_generation"]
+    descriptions = {name: json.loads(record.text) for name, record in found["generation_records"].items()}
+    return descriptions, pointer.generation if pointer else None
 
 
 def planned_generation(graph: Graph, generation: str, run_id: str) -> dict[str, Any]:
@@ -63,7 +68,7 @@ def opened(graph: Graph, generation: str, about: dict[str, Any] | None = None) -
     space = {}
     if about and "settings" in about:
         space = {"dimension": about["dimension"], "metric": about["settings"]["store"]["metric"]}
-    return graph.value("collection", generation=generation, metadata_columns=(), **space)
+    return graph.value("generation_table", generation=generation, metadata_columns=(), **space)
 
 
 def generations(settings: Settings) -> list[dict[str, Any]]:
@@ -76,7 +81,7 @@ def generations(settings: Settings) -> list[dict[str, Any]]:
 def create_generation(
     graph: Graph, settings: Settings, generation: str, space: dict[str, str], probes: str | None, run_id: str
 ) -> None:
-    graph.value("collection", generation=generation)
+    graph.value("generation_table", generation=generation)
     service = settings.embedding.service
     describe(
         graph,
@@ -99,9 +104,21 @@ def create_generation(
 
 
 def describe(graph: Graph, generation: str | None, **facts: Any) -> None:
-    description = read_catalog(graph)[0].get(generation or "", {}) | facts
-    kept = {name: fact for name, fact in description.items() if fact is not None}
-    graph.value("described", generation=generation, description=kept)
+    """Change what the generation's record says; None takes a fact out.
+
+    Raises StaleRecordError when other runs wrote the record each time that this one tried to.
+    """
+    for attempt in range(RECORD_TRIES):
+        stored = graph.value("generation_records", client=graph.kept("client")).get(generation)
+        description = (json.loads(stored.text) if stored else {}) | facts
+        text = json.dumps({name: fact for name, fact in description.items() if fact is not None})
+        revision = stored.revision if stored else 0
+        try:
+            graph.value("record_stored", generation=generation, record_text=text, expected_revision=revision)
+            return
+        except StaleRecordError:
+            if attempt == RECORD_TRIES - 1:
+                raise
 
 
 def promote_generation(settings: Settings, generation: str, force: bool = False) -> Promotion:
@@ -126,16 +143,16 @@ def promote_generation(settings: Settings, generation: str, force: bool = False)
     pointer = move_live(graph, live, generation)
     # A refused change in place would be taken back to `base_version`: here a person accepts what is there now.
     describe(graph, generation, rolled_back_at=None, base_version=None)
-    return Promotion(generation, pointer["previous"], True, None, [], 0.0)
+    return Promotion(generation, pointer.previous, True, None, [], 0.0)
 
 
-def move_live(graph: Graph, live: str | None, generation: str) -> dict[str, Any]:
+def move_live(graph: Graph, live: str | None, generation: str) -> LivePointer:
     """The live pointer, moved from one generation to another, with a note of what a rollback is to return to.
 
     Raises StaleLiveError when `live` is not what is live.
     """
     describe(graph, generation, predecessor=live)
-    pointer: dict[str, Any] = graph.value("promoted", generation=generation, expected_live=live)
+    pointer: LivePointer = graph.value("promoted", generation=generation, expected_live=live)
     existing, _ = read_catalog(graph)
     if existing.get(live or "", {}).get("rolled_back_at"):  # by a rollback that was killed before it moved anything
         describe(graph, live, rolled_back_at=None)
@@ -177,21 +194,21 @@ def rollback(settings: Settings) -> Promotion:
     except StaleLiveError:
         describe(graph, live, rolled_back_at=None)
         raise
-    return Promotion(moved["generation"], live, True, None, [], 0.0)
+    return Promotion(moved.generation, live, True, None, [], 0.0)
 
 
-def _predecessor(existing: dict[str, dict[str, Any]], pointer: dict[str, Any] | None) -> str | None:
+def _predecessor(existing: dict[str, dict[str, Any]], pointer: LivePointer | None) -> str | None:
     """What was live when the live generation was promoted; the pointer itself knows only what was live last."""
     if not pointer:
         return None
-    return existing.get(pointer["generation"], {}).get("predecessor") or pointer["previous"]
+    return existing.get(pointer.generation, {}).get("predecessor") or pointer.previous
 
 
 def collect_generations(graph: Graph, settings: Settings) -> list[str]:
     """Drop the oldest generations beyond retention, never the live one nor what a rollback returns to."""
     existing, _ = read_catalog(graph)
     pointer = graph.value("live_generation")
-    wanted = {pointer["generation"], pointer["previous"], _predecessor(existing, pointer)}
+    wanted = {pointer.generation, pointer.previous, _predecessor(existing, pointer)}
     newest = sorted(existing, key=lambda name: existing[name].get("created_at") or "", reverse=True)
     for name in newest:
         if len(wanted & existing.keys()) >= settings.retention.generations:

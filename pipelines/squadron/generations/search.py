@@ -43,8 +43,8 @@ def search(
     shared_graph(settings).begin_model()  # it loads while the catalog is read: nearly always it is the live one's
     graph, generation = live_graph(settings)
     vectors, _ = cached_vectors(graph, None, "query_vectors", [question])
-    collection = opened(graph, generation)
-    found = graph.value("matches", collection=collection, query_vectors=vectors, top_k=top_k, filter=filter or {})
+    table = opened(graph, generation)
+    found = graph.value("matches", generation_table=table, query_vectors=vectors, top_k=top_k, filter=filter or {})
     metadata_columns = [name for name in found.column_names if name not in MATCH_SCHEMA.names]
     return [
         {"rank": row["rank"], "passage_id": row["id"]}
@@ -87,12 +87,12 @@ class Asking:
         vectors, answerable = _question_vectors(graph, questions["question"].to_pylist(), cache)
         return cls(graph, questions.filter(pa.array(answerable)), vectors[answerable])
 
-    def measured(self, collection: Any) -> dict[str, float]:
+    def measured(self, table: Any) -> dict[str, float]:
         """The metrics of a generation; empty without questions."""
         if not self.questions.num_rows:
             return {}
         found = self.graph.value(
-            "matches", collection=collection, query_vectors=self.vectors, top_k=PASSAGES_SEARCHED, filter={}
+            "matches", generation_table=table, query_vectors=self.vectors, top_k=PASSAGES_SEARCHED, filter={}
         )
         return self.graph.value("metrics", questions=self.questions, matches=found)
 

@@ -140,6 +140,6 @@ def _rows_of(graph: Graph, generation: str, document_id: str, about: dict[str, A
     """Ids in the generation of passages of the document, of whatever version."""
     (identity,) = hashed(joined_values([pa.array([document_id])]), DIGEST_BYTES // 2)
     found: list[str] = []
-    for ids in graph.value("stored_ids", collection=opened(graph, generation, about)):
+    for ids in graph.value("stored_ids", generation_table=opened(graph, generation, about)):
         found += ids.filter(pc.starts_with(ids, identity.hex())).to_pylist()
     return sorted(found)

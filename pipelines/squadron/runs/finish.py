@@ -42,14 +42,14 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
         )
     graph = shared_graph(settings)
     about = planned_generation(graph, plan.generation, plan.run_id)
-    collection = graph.value("collection", generation=plan.generation)
+    table = graph.value("generation_table", generation=plan.generation)
     expired = staging.read_table(f"{plan.folder}/expired.parquet")["id"].combine_chunks() if plan.deleted else _NO_IDS
-    unwritten = _unwritten(graph, plan, collection, quarantined) if quarantined else Digests.joined([])
+    unwritten = _unwritten(graph, plan, table, quarantined) if quarantined else Digests.joined([])
     # The rows of a document whose new version is not whole are what readers have.
     held_back = np.isin(_documents(expired).identities(), unwritten.identities())
     if len(expired):
-        graph.value("rows_deleted", collection=collection, expired_ids=expired.filter(pa.array(~held_back)))
-    rows, wanted = graph.value("row_count", collection=collection), plan.passages - len(unwritten) + held_back.sum()
+        graph.value("rows_deleted", generation_table=table, expired_ids=expired.filter(pa.array(~held_back)))
+    rows, wanted = graph.value("row_count", generation_table=table), plan.passages - len(unwritten) + held_back.sum()
     if rows != wanted:
         raise StoreError(
             f"generation {plan.generation!r} holds {rows} rows, the plan wants {wanted}: "
@@ -57,7 +57,7 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
         )
     index = about.get("index")
     if plan.to_embed or plan.deleted or not index:
-        index = graph.value("index_built", collection=collection, kept_version=about.get("base_version"))
+        index = graph.value("index_built", generation_table=table, kept_version=about.get("base_version"))
     describe(graph, plan.generation, rows=rows, documents=plan.documents, index=index)
     quarantine.settle(settings, plan.run_id)
     deleted, stay = len(expired) - int(held_back.sum()), int(held_back.sum())
@@ -67,14 +67,14 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0) -> Finished:
     return Finished(rows, deleted, index, time.monotonic() - started, stay)
 
 
-def _unwritten(graph: Graph, plan: Plan, collection: Any, quarantined: int) -> Digests:
+def _unwritten(graph: Graph, plan: Plan, table: Any, quarantined: int) -> Digests:
     """The documents of the planned passages that the store lacks, one for each passage.
 
     Raises StoreError when more are lacking than the service refused, GuardError when the live generation has such a
     document, and this one is to take its place.
     """
     planned = from_hex(staging.planned_ids(plan.folder), ID_DIGITS)[0]
-    stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
+    stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", generation_table=table))
     lacking = Digests.read(planned[~np.isin(as_keys(planned), as_keys(stored.ids))])
     if len(lacking) > quarantined:
         raise StoreError(
@@ -83,7 +83,7 @@ def _unwritten(graph: Graph, plan: Plan, collection: Any, quarantined: int) -> D
         )
     existing, _ = read_catalog(graph)
     if plan.live in existing and plan.live != plan.generation:
-        ids = graph.value("stored_ids", collection=opened(graph, plan.live, existing[plan.live]))
+        ids = graph.value("stored_ids", generation_table=opened(graph, plan.live, existing[plan.live]))
         held = graph.value("stored_documents", stored_ids=ids).digests.identities()
         if lost := len(np.intersect1d(held, lacking.identities())):
             raise GuardError(

@@ -52,7 +52,7 @@ def ingest_shard(
     started = time.monotonic()
     graph = shared_graph(settings)
     planned_generation(graph, plan.generation, plan.run_id)
-    collection = graph.value("collection", generation=plan.generation)
+    table = graph.value("generation_table", generation=plan.generation)
     cache = opened_cache(settings, graph)
     stage = f"ingest {shard.number + 1}/{len(plan.shards)}" if len(plan.shards) > 1 else "ingest"
     progress = Progress(stage, shard.passages, "passages")
@@ -64,7 +64,7 @@ def ingest_shard(
     done = overlapped(
         _batches(graph, shard, settings.ingest.batch_passages),
         lambda passages, texts: _embedded(graph, cache, passages, texts, spending, refused, batched),
-        lambda embedded: _written(graph, collection, embedded, progress),
+        lambda embedded: _written(graph, table, embedded, progress),
         spending.check,
     )
     openai_batch.forget(settings, batched)
@@ -136,9 +136,9 @@ def _embedded(
     return _Embedded(passages, vectors, counts)
 
 
-def _written(graph: Graph, collection: Any, embedded: _Embedded, progress: Progress) -> Ingested:
+def _written(graph: Graph, table: Any, embedded: _Embedded, progress: Progress) -> Ingested:
     passages, vectors = embedded.passages, embedded.vectors
-    written = graph.value("rows_written", passages=passages, embeddings=vectors, collection=collection)
+    written = graph.value("rows_written", passages=passages, embeddings=vectors, generation_table=table)
     progress.add(passages.num_rows + embedded.counts.quarantined)
     return replace(embedded.counts, written=written)
 

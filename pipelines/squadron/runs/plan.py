@@ -162,8 +162,8 @@ def _held(graph: Graph, generation: str | None) -> tuple[Any, int | None]:
     """The ids in a generation, and the version it is at; nothing while there is no generation."""
     if generation is None:
         return [], None
-    collection = opened(graph, generation)
-    return graph.value("stored_ids", collection=collection), graph.value("version", collection=collection)
+    table = opened(graph, generation)
+    return graph.value("stored_ids", generation_table=table), graph.value("version", generation_table=table)
 
 
 def _sweep(settings: Settings, folder: str, run_id: str) -> None:
@@ -199,7 +199,7 @@ def _check(graph: Graph, corpus: Corpus, target: _Target) -> None:
     replaced = target.replaced
     corpus.check(target.existing[replaced].get("documents") if replaced else None)
     if replaced and corpus.unread:
-        ids = graph.value("stored_ids", collection=opened(graph, replaced, target.existing[replaced]))
+        ids = graph.value("stored_ids", generation_table=opened(graph, replaced, target.existing[replaced]))
         corpus.check_candidate(graph.value("stored_documents", stored_ids=ids).digests)
 
 

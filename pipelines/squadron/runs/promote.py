@@ -55,8 +55,8 @@ def promote(settings: Settings, plan: Plan, evaluation: Evaluation) -> Promotion
         evict(settings.cache.path, settings.cache.max_age_days)
     pointer = graph.value("live_generation")
     return Promotion(
-        live=pointer and pointer["generation"],
-        previous=pointer and pointer["previous"],
+        live=pointer and pointer.generation,
+        previous=pointer and pointer.previous,
         promoted=plan.generation != plan.live and not held,
         held=held,
         collected=collected,

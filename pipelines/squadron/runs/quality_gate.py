@@ -36,7 +36,7 @@ def unsound_rows(graph: Graph, plan: Plan) -> list[str]:
         return []
     sample = np.linspace(0, len(ids) - 1, min(ROWS_CHECKED, len(ids))).astype(np.int64)
     wanted = ids.take(pa.array(sample))
-    rows = graph.value("stored_rows", collection=opened(graph, plan.generation), wanted_ids=wanted)
+    rows = graph.value("stored_rows", generation_table=opened(graph, plan.generation), wanted_ids=wanted)
     lengths = np.linalg.norm(vectors_of(rows), axis=1)
     wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-2))
     return [f"the stored vector of {rows['id'][int(row)]} has length {lengths[row]}, wanted 1" for row in wrong]
@@ -83,12 +83,12 @@ def taken_back(graph: Graph, plan: Plan) -> str:
         return f"{plan.generation} is live as it is, for its store keeps no earlier version. `rollback` leaves it"
     if not _has_changed(graph, plan):
         return f"{plan.generation} is live as it was before, nothing of it was changed. `rollback` leaves it"
-    collection = opened(graph, plan.generation)
+    table = opened(graph, plan.generation)
     try:
-        rows = graph.value("restored", collection=collection, earlier_version=plan.version)
+        rows = graph.value("restored", generation_table=table, earlier_version=plan.version)
     except StoreError as error:
         return f"{plan.generation} is live as it is, for what it was before cannot be restored: {error}"
-    stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
+    stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", generation_table=table))
     described = {"rows": rows, "documents": len(stored.digests), "planned_by": plan.run_id + TAKEN_BACK}
     describe(graph, plan.generation, **described, index=None, questions_digest=None, base_version=None)
     return f"{plan.generation} holds again the {rows} rows from before it was changed"
@@ -105,7 +105,7 @@ def _figures_in_place(plan: Plan, asking: Asking, recorded: dict[str, Any]) -> d
         return {}
     try:
         before = asking.graph.value(
-            "earlier_collection",
+            "earlier_table",
             client=asking.graph.kept("client"),
             generation=plan.generation,
             earlier_version=plan.version,
@@ -118,7 +118,7 @@ def _figures_in_place(plan: Plan, asking: Asking, recorded: dict[str, Any]) -> d
 
 def _has_changed(graph: Graph, plan: Plan) -> bool:
     """Whether the generation is another version now than the one to return to."""
-    return graph.value("version", collection=opened(graph, plan.generation)) != plan.version
+    return graph.value("version", generation_table=opened(graph, plan.generation)) != plan.version
 
 
 def _objection(settings: Settings, plan: Plan, evaluation: Evaluation) -> str | None:

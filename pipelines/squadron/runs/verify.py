@@ -69,8 +69,8 @@ def _verified(settings: Settings, repair: bool, vectors: int | None) -> dict[str
     about, checked = read_catalog(graph)[0][live], VECTORS_CHECKED if vectors is None else vectors
     if (repair or checked) and "probes" in about:
         check_model(settings, probe_vectors(graph), about)
-    collection = graph.value("collection", generation=live)
-    stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", collection=collection))
+    table = graph.value("generation_table", generation=live)
+    stored = graph.value("stored_documents", stored_ids=graph.value("stored_ids", generation_table=table))
     repeated = _looked_over(settings, graph, stored, repair)
     findings = None
     if repair:
@@ -78,7 +78,7 @@ def _verified(settings: Settings, repair: bool, vectors: int | None) -> dict[str
         Findings.forget(settings, REPAIR)
         describe(graph, live, planned_by=REPAIR)  # a plan made before is of rows that will be others
     corpus = Corpus(settings, graph, graph.value("stored_documents", stored_ids=[]), repeated=repeated)
-    comparison = _Comparison(settings, graph, collection, stored.ids, checked, findings)
+    comparison = _Comparison(settings, graph, table, stored.ids, checked, findings)
     deleted, progress = 0, Progress("verify", None, "passages")
     try:
         for passages in _passages(corpus, graph):
@@ -88,11 +88,11 @@ def _verified(settings: Settings, repair: bool, vectors: int | None) -> dict[str
         extra, held_back = comparison.unexplained(corpus)
         if repair and len(extra):
             _refuse_many(settings, len(extra), len(stored.ids))
-            deleted = graph.value("rows_deleted", collection=collection, expired_ids=extra)
+            deleted = graph.value("rows_deleted", generation_table=table, expired_ids=extra)
     finally:
         if comparison.written or deleted:
-            graph.value("index_built", collection=collection, kept_version=about.get("base_version"))
-            describe(graph, live, rows=graph.value("row_count", collection=collection), questions_digest=None)
+            graph.value("index_built", generation_table=table, kept_version=about.get("base_version"))
+            describe(graph, live, rows=graph.value("row_count", generation_table=table), questions_digest=None)
     if comparison.written or deleted:
         describe(graph, live, documents=corpus.documents)
     counts = {
@@ -127,12 +127,12 @@ class _Comparison:
         self,
         settings: Settings,
         graph: Graph,
-        collection: Any,
+        table: Any,
         stored: np.ndarray,
         vectors: int,
         findings: Findings | None,
     ) -> None:
-        self._settings, self._graph, self._collection, self._findings = settings, graph, collection, findings
+        self._settings, self._graph, self._table, self._findings = settings, graph, table, findings
         self._cache = opened_cache(settings, graph)
         self._stored = as_keys(stored)
         self._stored.sort()
@@ -190,7 +190,9 @@ class _Comparison:
 
     def _differ(self, passages: pa.Table) -> np.ndarray:
         """`bool [passages]`: whose rows, which are there, are not as they were written."""
-        rows = self._graph.value("stored_rows", collection=self._collection, wanted_ids=passages["id"].combine_chunks())
+        rows = self._graph.value(
+            "stored_rows", generation_table=self._table, wanted_ids=passages["id"].combine_chunks()
+        )
         order = pc.index_in(passages["id"].combine_chunks(), rows["id"].combine_chunks())
         rows, differ = rows.take(order), np.zeros(passages.num_rows, bool)
         for name in (name for name in passages.column_names if name in rows.column_names):
@@ -221,7 +223,7 @@ class _Comparison:
         self._refused.append(_raw(passages["id"].filter(pa.array(~there)).combine_chunks()))
         self.left += passages.num_rows - sound.num_rows
         written: int = self._graph.value(
-            "rows_written", passages=sound, embeddings=vectors[there], collection=self._collection
+            "rows_written", passages=sound, embeddings=vectors[there], generation_table=self._table
         )
         return written
 
@@ -284,7 +286,7 @@ def _drift(graph: Graph, corpus: Digests) -> Iterator[dict[str, Any]]:
     for name, about in sorted(existing.items()):
         if "settings" not in about:  # a run has just begun it, or died then
             continue
-        ids = graph.value("stored_ids", collection=opened(graph, name, about))
+        ids = graph.value("stored_ids", generation_table=opened(graph, name, about))
         stored = graph.value("stored_documents", stored_ids=ids)
         complete = stored.digests[stored.complete]
         yield {
