@@ -38,7 +38,7 @@ from squadron.runs.plan import plan_run
 from squadron.dataflow.vector_space import generation_name
 from squadron.dataflow.driver import shared_graph
 from squadron.dataflow.vector_space import vector_space
-from squadron.generations.catalog import create_generation, describe
+from squadron.generations.catalog import Generations
 from squadron.settings.registry import load
 from squadron.settings.layers import Layer, resolve
 
@@ -59,8 +59,9 @@ def unit_vectors(count):
 """
 _FILL = """
 generation = generation_name(settings.collection, vector_space(settings))
-create_generation(graph, settings, generation, vector_space(settings), None, "filled")
-collection = graph.value("collection", generation=generation)
+catalog = Generations(graph)
+catalog.begin(settings, generation, vector_space=vector_space(settings), planned_by="filled")
+generation_table = graph.value("generation_table", generation=generation)
 
 def read():
     waiting = []
@@ -81,22 +82,22 @@ def passages():
 
 def write():
     for table, vectors in passages():
-        graph.value("rows_written", passages=table, embeddings=vectors, collection=collection)
+        graph.value("rows_written", passages=table, embeddings=vectors, generation_table=generation_table)
 
 def append():
     for table, vectors in passages():
         records = graph.value("records", passages=table, embeddings=vectors)
-        yield from records.select(collection.schema.names).cast(collection.schema).to_batches()
+        yield from records.select(generation_table.schema.names).cast(generation_table.schema).to_batches()
 
 if PLAN_ONLY:
-    collection.add(pa.RecordBatchReader.from_batches(collection.schema, append()))
+    generation_table.add(pa.RecordBatchReader.from_batches(generation_table.schema, append()))
 else:
     timed("write", write)
-    timed("index", lambda: graph.value("index_built", collection=collection))
+    timed("index", lambda: graph.value("index_built", generation_table=generation_table))
     asked = {"query_vectors": unit_vectors(QUERIES), "top_k": 10, "filter": {}}
-    timed("search", lambda: graph.value("matches", collection=collection, **asked))
-rows = graph.value("row_count", collection=collection)
-describe(graph, generation, rows=rows, documents=rows)
+    timed("search", lambda: graph.value("matches", generation_table=generation_table, **asked))
+rows = graph.value("row_count", generation_table=generation_table)
+catalog.change(generation, rows=rows, documents=rows)
 """
 _PLAN = """
 plan = timed("plan", lambda: plan_run(settings, "unchanged"))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from squadron.dataflow.driver import shared_graph
-from squadron.generations.catalog import Promotion, read_catalog
+from squadron.generations.catalog import Generations
+from squadron.generations.live_pointer import Promotion
 from squadron.runs.evaluate import evaluate
 from squadron.runs.finish import finish
 from squadron.runs.ingest_shard import ingest_shard
@@ -85,8 +86,8 @@ def requests_of_few(
 def stored_rows(settings: Settings, generation: str) -> dict[str, dict[str, Any]]:
     """What a generation holds, by passage id, vectors rounded."""
     graph = shared_graph(settings)
-    collection = graph.value("collection", generation=generation, metadata_columns=())
-    rows = collection.to_arrow().to_pylist()
+    table = graph.value("generation_table", generation=generation, metadata_columns=())
+    rows = table.to_arrow().to_pylist()
     found = {row["id"]: row | {"vector": [round(x, 4) for x in row["vector"]]} for row in rows}
     assert len(found) == len(rows), "an id is stored twice"
     return found
@@ -94,7 +95,7 @@ def stored_rows(settings: Settings, generation: str) -> dict[str, dict[str, Any]
 
 def live(settings: Settings) -> str | None:
     """The generation that is live."""
-    return read_catalog(shared_graph(settings))[1]
+    return Generations.of(settings).live
 
 
 def tree(*folders: Path) -> dict[str, str]:

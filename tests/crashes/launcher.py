@@ -33,7 +33,8 @@ from squadron.dataflow.driver import shared_graph
 from squadron.embeddings.tokenization import cl100k
 from squadron.errors import SquadronError
 from squadron.generations import search as searching
-from squadron.generations.catalog import read_catalog, rollback
+from squadron.generations.catalog import Generations
+from squadron.generations.live_pointer import rollback
 from squadron.runs import whole_run
 from squadron.settings.layers import Layer, resolve
 from squadron.settings.registry import REGISTRIES, load
@@ -190,18 +191,19 @@ def _watch_files(root: str, stop: int | None, say: Say) -> None:
 def _read(settings: Settings) -> dict[str, Any]:
     """What the store holds: generations, rows with vectors, the live one; what a search finds."""
     graph = shared_graph(settings)
-    existing, live = read_catalog(graph)
+    catalog = Generations(graph)
+    live = catalog.live
     rows = {}
-    for name in existing:
-        collection = graph.value("collection", generation=name, metadata_columns=())
-        ids = [key for part in graph.value("stored_ids", collection=collection) for key in part.to_pylist()]
-        found = graph.value("stored_rows", collection=collection, wanted_ids=_strings(ids)).to_pylist()
+    for name in catalog:
+        table = graph.value("generation_table", generation=name, metadata_columns=())
+        ids = [key for part in graph.value("stored_ids", generation_table=table) for key in part.to_pylist()]
+        found = graph.value("stored_rows", generation_table=table, wanted_ids=_strings(ids)).to_pylist()
         by_id = {row["id"]: row | {"vector": [round(x, 4) for x in row["vector"]]} for row in found}
         assert len(ids) == len(by_id), f"{name} lists {len(ids)} ids, and holds {len(by_id)} rows"
         rows[name] = by_id
     return {
         "live": live,
-        "generations": existing,
+        "generations": {name: record.model_dump(mode="json") for name, record in catalog.items()},
         "rows": rows,
         "found": live and [match["document_id"] for match in searching.search(settings, "size12 colour12", top_k=2)],
     }

@@ -20,7 +20,7 @@ STEPS = {
     *("runs/plan.plan_run", "runs/ingest_shard.ingest_shard", "runs/finish.finish"),
     *("runs/evaluate.evaluate", "runs/promote.promote"),
 }
-TURNS = ("rows_written", "rows_deleted", "index_built", "described", "promoted", "dropped")
+TURNS = ("rows_written", "rows_deleted", "index_built", "record_stored", "promoted", "dropped")
 
 
 @dataclass(frozen=True)

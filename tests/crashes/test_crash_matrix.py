@@ -88,8 +88,8 @@ def test_a_rollback_that_was_killed_is_not_undone_by_the_next_run(launcher: Laun
         bench = Bench(launcher, place, place.snapshot(), scenario, tmp_path)
         with bench.case():
             calls = bench.run(["rollback"], traced=True).calls
-        turns = ["call stores/lancedb_store.described"]
-        turns += [f"{moment} stores/lancedb_store.promoted" for moment in ("call", "return")]
+        turns = ["call stores/lancedb/store.record_stored"]
+        turns += [f"{moment} stores/lancedb/store.promoted" for moment in ("call", "return")]
         for number in (at for at, label in enumerate(calls, 1) if label in turns):
             with bench.case():
                 assert bench.run(["rollback"], {"call": number}, traced=True).killed

@@ -10,7 +10,8 @@ import pytest
 
 from squadron.cache.files import cache_size, evict
 from squadron.dataflow.driver import shared_graph
-from squadron.generations.catalog import describe, generations, read_catalog, rollback
+from squadron.generations.catalog import Generations, generations
+from squadron.generations.live_pointer import rollback
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
 from squadron.staging import abandoned as leftovers
@@ -36,9 +37,9 @@ def test_whatever_the_clock_said_the_live_generation_and_its_predecessor_are_kep
     for width, time in zip(widths, times, strict=True):
         settings = built(tmp_path, width)
         graph = shared_graph(settings)
-        _, live = read_catalog(graph)
-        names.append(live)
-        describe(graph, live, created_at=time)
+        catalog = Generations(graph)
+        names.append(catalog.live)
+        catalog.change(catalog.live or "", created_at=time)
 
     assert ingest(settings)["live"] == names[2]
     assert {row["generation"] for row in generations(settings)} == set(names[1:])

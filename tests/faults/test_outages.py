@@ -16,7 +16,7 @@ import pytest
 from squadron.dataflow.driver import shared_graph
 from squadron.errors import SquadronError
 from squadron.generations import model_canary as canary
-from squadron.generations.catalog import read_catalog
+from squadron.generations.catalog import Generations
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
 from tests.faults.corpora import AFTER, BEFORE, answers, clean_rows, settings_of
@@ -104,9 +104,9 @@ STARTED = {"weaviate": weaviate, "pinecone": pinecone, "pgvector": pgvector, "op
 def stored_texts(settings: Settings) -> dict[str, str]:
     """Passage id -> text of what the live generation holds."""
     graph = shared_graph(settings)
-    collection = graph.value("collection", generation=read_catalog(graph)[1], metadata_columns=())
-    ids = [key for part in graph.value("stored_ids", collection=collection) for key in part.to_pylist()]
-    rows = graph.value("stored_rows", collection=collection, wanted_ids=pa.array(ids, pa.string())).to_pylist()
+    table = graph.value("generation_table", generation=Generations(graph).live, metadata_columns=())
+    ids = [key for part in graph.value("stored_ids", generation_table=table) for key in part.to_pylist()]
+    rows = graph.value("stored_rows", generation_table=table, wanted_ids=pa.array(ids, pa.string())).to_pylist()
     assert len(rows) == len(ids)
     return {row["id"]: row["text"] for row in rows}
 

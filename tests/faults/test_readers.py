@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from squadron.generations.catalog import promote_generation, rollback
+from squadron.generations.live_pointer import promote_generation, rollback
 from squadron.runs.finish import finish
 from squadron.runs.ingest_shard import ingest_shard
 from squadron.runs.plan import plan_run

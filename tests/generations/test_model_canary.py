@@ -8,7 +8,7 @@ import pytest
 from squadron.dataflow.driver import shared_graph
 from squadron.errors import GuardError
 from squadron.generations import model_canary as canary
-from squadron.generations.catalog import generations
+from squadron.generations.catalog import Generations, generations
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
 from tests.whole_runs import numbered, write_corpus
@@ -65,21 +65,21 @@ def test_the_same_model_passes_with_the_little_noise_that_services_have(openai: 
     settings = served()
     ingest(settings)
     graph = shared_graph(settings)
-    about = generations(settings)[0]
+    (record,) = [record for _, record in Generations.of(settings).items()]
     vectors = canary.probe_vectors(graph)
     noisy = vectors + 1e-3
 
-    assert canary.check_model(settings, vectors, about) == pytest.approx(1, abs=1e-5)
-    assert canary.check_model(settings, noisy, about) > 0.999
+    assert canary.check_model(settings, vectors, record) == pytest.approx(1, abs=1e-5)
+    assert canary.check_model(settings, noisy, record) > 0.999
 
 
 def test_the_local_model_is_checked_when_there_is_something_to_embed(settings_with: Changed, tmp_path: Path) -> None:
     settings = settings_with(**write_corpus(tmp_path / "corpus.jsonl", numbered(*range(5))))
     ingest(settings)
-    about = generations(settings)[0]
+    catalog = Generations.of(settings)
     graph = shared_graph(settings)
     stranger = canary.remembered(-canary.probe_vectors(graph))
-    graph.value("described", generation=about["generation"], description=about | {"probes": stranger})
+    catalog.change(catalog.live or "", canary=stranger)
 
     assert ingest(settings)["counts"]["embedded"] == 0
     write_corpus(tmp_path / "corpus.jsonl", numbered(*range(6)))
@@ -92,11 +92,11 @@ def test_a_generation_that_remembers_nothing_yet_remembers_from_its_next_change_
 ) -> None:
     settings = settings_with(**write_corpus(tmp_path / "corpus.jsonl", numbered(*range(5))))
     ingest(settings)
-    about = generations(settings)[0]
-    forgetful = {name: fact for name, fact in about.items() if name not in ("probes", "generation", "live")}
-    shared_graph(settings).value("described", generation=about["generation"], description=forgetful)
+    catalog = Generations.of(settings)
+    record = catalog.get(catalog.live)
+    catalog.change(catalog.live or "", canary=None)
     write_corpus(tmp_path / "corpus.jsonl", numbered(*range(6)))
 
     ingest(settings)
 
-    assert generations(settings)[0]["probes"] == about["probes"]
+    assert generations(settings)[0]["probes"] == record.canary

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 from squadron.__main__ import app
 from squadron.dataflow.driver import shared_graph
 from squadron.errors import StoreError
-from squadron.generations.catalog import describe, live_pointer, promote_generation, read_catalog, rollback
+from squadron.generations.catalog import Generations
+from squadron.generations.live_pointer import Live, live_and_previous, promote_generation, rollback
 from squadron.runs.ingest_shard import ingest_shard
 from squadron.runs.plan import plan_run
 from squadron.settings.schema import Settings
@@ -45,13 +46,13 @@ def test_at_its_end_it_says_so_and_goes_nowhere(settings: list[Settings], names:
     with pytest.raises(StoreError, match=rf"no earlier.*{names[1]}' was rolled back at.*`promote {names[1]}`"):
         rollback(settings[2])
     assert live(settings[2]) == names[0]
-    assert live_pointer(settings[2]) == {"generation": names[0], "previous": None}
+    assert live_and_previous(settings[2]) == Live(names[0], None)
 
 
 def test_what_it_would_return_to_is_told_before(settings: list[Settings], names: list[str]) -> None:
-    told = [live_pointer(settings[2])["previous"]]
+    told = [live_and_previous(settings[2]).previous]
     rollback(settings[2])
-    told.append(live_pointer(settings[2])["previous"])
+    told.append(live_and_previous(settings[2]).previous)
 
     assert told == [names[1], names[0]]
 
@@ -86,7 +87,7 @@ def test_a_generation_of_an_earlier_version_is_left_for_what_the_pointer_knows(
 ) -> None:
     graph = shared_graph(settings[2])
     for name in names:
-        describe(graph, name, predecessor=None)
+        Generations(graph).change(name, predecessor=None)
 
     assert rollback(settings[2]).live == names[1]
     with pytest.raises(StoreError, match=f"{names[2]}' was rolled back at"):
@@ -97,7 +98,7 @@ def test_a_rollback_that_was_killed_before_it_moved_anything_is_forgotten_by_the
     settings: list[Settings],
 ) -> None:
     first, second = run(settings[0]).plan.generation, run(settings[1]).plan.generation
-    describe(shared_graph(settings[1]), second, rolled_back_at="then")
+    Generations.of(settings[1]).change(second, rolled_back_at="then")
     run(settings[2])
 
     assert [rollback(settings[2]).live for _ in range(2)] == [second, first]
@@ -109,7 +110,7 @@ def test_what_a_second_rollback_needs_is_not_dropped(settings: list[Settings], n
 
     run(few, "again")
 
-    assert names[0] in read_catalog(shared_graph(few))[0]
+    assert names[0] in Generations.of(few)
     assert rollback(few).live == names[0]
 
 

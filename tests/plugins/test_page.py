@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from squadron.generations import catalog
+from squadron.generations import live_pointer
 from squadron.runs import whole_run
 from squadron.settings.layers import Layer, resolve
 from tests.dags.local_airflow import ROOT
@@ -29,7 +29,7 @@ def as_it_was(page: Page) -> Iterator[None]:
     """The second generation is live after the test, as before."""
     yield
     if live(page.settings) != page.second:
-        catalog.promote_generation(page.settings, page.second)
+        live_pointer.promote_generation(page.settings, page.second)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from squadron.dataflow.vector_space import fingerprint, vector_space
-from squadron.generations import catalog
+from squadron.generations import live_pointer
 from tests.plugins.chromium import Chromium, installed
 from tests.plugins.conftest import BLANK, HOSTILE, Page
 from tests.whole_runs import live
@@ -111,7 +111,7 @@ def test_rollback_by_the_keyboard_in_airflows_navigation_asks_first(chromium: Ch
         chromium.wait_for(f"{inside}.querySelector('#facts').innerText.includes('{page.first}')")
         assert live(page.settings) == page.first
     finally:
-        catalog.promote_generation(page.settings, page.second)
+        live_pointer.promote_generation(page.settings, page.second)
 
 
 def test_the_tab_of_the_dag_shows_its_collections(chromium: Chromium, page: Page) -> None:

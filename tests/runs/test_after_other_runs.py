@@ -11,6 +11,7 @@ from squadron.dataflow.driver import shared_graph
 from squadron.dataflow.vector_space import fingerprint, vector_space
 from squadron.errors import GateError, GuardError, StaleLiveError, StoreError
 from squadron.generations import catalog
+from squadron.generations.live_pointer import Promotion, promote_generation, rollback
 from squadron.runs.evaluate import evaluate
 from squadron.runs.explain import explain
 from squadron.runs.finish import finish
@@ -46,7 +47,7 @@ class Begun:
     def evaluate(self) -> Evaluation:
         return evaluate(self.settings, self.plan)
 
-    def promote(self, evaluation: Evaluation) -> catalog.Promotion:
+    def promote(self, evaluation: Evaluation) -> Promotion:
         return promote(self.settings, self.plan, evaluation)
 
 
@@ -111,7 +112,7 @@ def test_what_cannot_be_taken_back_is_told_beside_the_reason(
     refused.ingest()
     refused.finish()
     evaluation = refused.evaluate()
-    table = shared_graph(settings()).value("collection", generation=refused.plan.generation)
+    table = shared_graph(settings()).value("generation_table", generation=refused.plan.generation)
     table.optimize(cleanup_older_than=lancedb_store.timedelta(0), delete_unverified=True)  # somebody else does
 
     with pytest.raises(GateError, match=r"recall@10 fell .* cannot be restored: .*version"):
@@ -218,7 +219,7 @@ def test_a_rollback_while_a_run_is_under_way_is_not_forgotten(settings_with: Cha
     under_way.ingest()
     under_way.finish()
     evaluation = under_way.evaluate()
-    back = catalog.rollback(second).live
+    back = rollback(second).live
 
     with pytest.raises(StaleLiveError):
         under_way.promote(evaluation)
@@ -250,13 +251,13 @@ def test_a_generation_that_a_run_died_over_as_it_began_it_hinders_nobody_and_is_
     other = settings(**{"embedding.hashing.dimension": 64})
     space = vector_space(other)
     begun = f"{other.collection}_{fingerprint(space)[:8]}"
-    shared_graph(other).value("collection", generation=begun)  # and the run died
-    catalog.describe(shared_graph(other), begun, created_at="2026-01-01T00:00:00.000+00:00")
+    shared_graph(other).value("generation_table", generation=begun)  # and the run died
+    catalog.Generations.of(other).change(begun, created_at="2026-01-01T00:00:00.000+00:00")
 
     assert verify(settings())["sound"]
     assert explain(settings(), "doc-00003")["state"] == "stored"
     with pytest.raises(StoreError, match="is not whole"):
-        catalog.promote_generation(settings(), begun)
+        promote_generation(settings(), begun)
     third = ingest(settings(**{"embedding.hashing.dimension": 128}))
 
     assert begun in third["collected"]
@@ -265,7 +266,7 @@ def test_a_generation_that_a_run_died_over_as_it_began_it_hinders_nobody_and_is_
 def test_what_a_run_began_that_died_is_completed_by_the_next(settings: Changed) -> None:
     other = settings(**{"embedding.hashing.dimension": 64})
     begun = f"{other.collection}_{fingerprint(vector_space(other))[:8]}"
-    shared_graph(other).value("collection", generation=begun)  # and the run died
+    shared_graph(other).value("generation_table", generation=begun)  # and the run died
 
     report = ingest(other)
 
@@ -306,7 +307,7 @@ def test_what_a_person_made_live_is_not_taken_back_to_what_a_dead_run_had_left(
     with pytest.raises(GateError):
         run(strict, "refused")
     (generation,) = [each["generation"] for each in catalog.generations(strict)]
-    catalog.promote_generation(strict, generation)
+    promote_generation(strict, generation)
     before = rows(strict)
     assert len(before) == 40
 
@@ -349,7 +350,9 @@ def test_the_steps_of_a_run_that_was_taken_back_do_nothing(settings: Changed, co
 def test_a_version_that_is_gone_hinders_no_later_run(settings: Changed, corpus: Callable[..., None]) -> None:
     generation = live(settings()) or ""
     graph = shared_graph(settings())
-    catalog.describe(graph, generation, base_version=777)  # of a run that died; somebody has removed old versions since
+    catalog.Generations(graph).change(
+        generation, base_version=777
+    )  # of a run that died; somebody has removed old versions since
     corpus(*range(45), question="Which one is it?")
 
     promoted = run(settings(**{"gate.max_drop": 0}), "next")

@@ -77,7 +77,7 @@ def test_rows_that_are_not_as_they_were_written_do_not_go_live(settings_with: Ch
     for shard in plan.shards:
         ingest_shard(settings, plan, shard)
     finish(settings, plan)
-    table = shared_graph(settings).value("collection", generation=plan.generation)
+    table = shared_graph(settings).value("generation_table", generation=plan.generation)
     rows = table.to_arrow()
     broken = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(256 * rows.num_rows, np.float32)), 256)
     table.merge_insert("id").when_matched_update_all().execute(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from squadron.dataflow.driver import shared_graph
 from squadron.errors import SquadronError
-from squadron.generations.catalog import read_catalog
+from squadron.generations.catalog import Generations
 from squadron.generations.search import search
 from squadron.runs.evaluate import evaluate
 from squadron.runs.finish import finish
@@ -94,7 +94,7 @@ def test_any_sequence_of_edits_and_broken_runs_ends_as_a_clean_build(sequence: l
 def _a_reader_is_answered(world: World) -> None:
     """From the first promotion on, by a generation that was complete once."""
     reading = world.settings()
-    _, live = read_catalog(shared_graph(reading))
+    live = Generations.of(reading).live
     if live:
         assert search(reading, "Which thing is it?", top_k=1)
 
@@ -115,9 +115,9 @@ def _lose_rows(world: World, number: int) -> None:
     """Some rows vanish from the live generation, never all of them."""
     reading = world.settings()
     graph = shared_graph(reading)
-    _, live = read_catalog(graph)
+    live = Generations(graph).live
     if live:
-        table = graph.value("collection", generation=live, metadata_columns=())
+        table = graph.value("generation_table", generation=live, metadata_columns=())
         ids = sorted(table.to_arrow()["id"].to_pylist())
         lost = ids[: min(number, len(ids) - 1)]
         if lost:

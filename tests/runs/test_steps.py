@@ -7,7 +7,8 @@ import pytest
 
 from squadron.dataflow.driver import shared_graph
 from squadron.errors import GateError, GuardError, StaleLiveError, StoreError
-from squadron.generations.catalog import generations, promote_generation, read_catalog, rollback
+from squadron.generations.catalog import Generations, generations
+from squadron.generations.live_pointer import promote_generation, rollback
 from squadron.generations.search import measure, search
 from squadron.runs.evaluate import evaluate
 from squadron.runs.finish import finish
@@ -113,8 +114,8 @@ def test_a_document_with_a_passage_missing_is_written_again(settings_with, corpu
     before = stored_rows(settings, first.plan.generation)
     pieces = [i for i, row in before.items() if row["document_id"] == "long"]
     graph = shared_graph(settings)
-    collection = graph.value("collection", generation=first.plan.generation)
-    graph.value("rows_deleted", collection=collection, expired_ids=pa.array(pieces[3:5]))
+    table = graph.value("generation_table", generation=first.plan.generation)
+    graph.value("rows_deleted", generation_table=table, expired_ids=pa.array(pieces[3:5]))
 
     second = run(settings, "another")
 
@@ -126,8 +127,8 @@ def test_a_document_with_a_passage_missing_is_written_again(settings_with, corpu
 def test_rows_of_another_program_in_the_generation_are_refused(settings_with, corpus):
     settings = settings_with(**corpus(numbered(*range(5))))
     first = run(settings)
-    collection = shared_graph(settings).value("collection", generation=first.plan.generation)
-    collection.add(collection.to_arrow().slice(0, 1).set_column(0, "id", pa.array(["row-1"])).cast(collection.schema))
+    table = shared_graph(settings).value("generation_table", generation=first.plan.generation)
+    table.add(table.to_arrow().slice(0, 1).set_column(0, "id", pa.array(["row-1"])).cast(table.schema))
 
     with pytest.raises(StoreError, match="holds an id that is not a passage id: 'row-1'"):
         plan_run(settings, "another")
@@ -214,7 +215,7 @@ def test_figures_from_before_a_run_that_broke_off_do_not_stand(settings_with, co
 def test_a_generation_that_was_begun_but_not_described_can_be_searched(settings_with):
     settings = settings_with()
     generation = plan_run(settings, "dry", dry_run=True).generation
-    shared_graph(settings).value("collection", generation=generation)  # as a crash would leave it
+    shared_graph(settings).value("generation_table", generation=generation)  # as a crash would leave it
 
     run(settings)
 
@@ -514,11 +515,11 @@ def test_the_catalog_describes_a_generation(settings_with):
     settings = settings_with()
     found = run(settings)
 
-    about = read_catalog(shared_graph(settings))[0][found.plan.generation]
+    record = Generations.of(settings)[found.plan.generation]
 
-    assert about["rows"] == found.finished.rows
-    assert about["documents"] == 104
-    assert about["metrics"] == found.evaluation.metrics
-    assert about["vector_space"] == found.plan.vector_space
-    assert about["dimension"] == 256
-    assert about["settings"]["embedding"]["service"] == "hashing"
+    assert record.rows == found.finished.rows
+    assert record.documents == 104
+    assert record.metrics == found.evaluation.metrics
+    assert record.vector_space == found.plan.vector_space
+    assert record.dimension == 256
+    assert record.settings and record.settings.embedding["service"] == "hashing"

@@ -29,7 +29,7 @@ def settings(settings_with: Changed, tmp_path: Path) -> Settings:
 
 
 def table_of(settings: Settings) -> Any:
-    return shared_graph(settings).value("collection", generation=verify(settings)["generation"])
+    return shared_graph(settings).value("generation_table", generation=verify(settings)["generation"])
 
 
 def counts_of(report: dict[str, Any], *names: str) -> list[int]:

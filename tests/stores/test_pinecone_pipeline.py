@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from squadron.generations.catalog import Promotion, generations
+from squadron.generations.catalog import generations
+from squadron.generations.live_pointer import Promotion
 from squadron.generations.search import search
 from squadron.runs.evaluate import evaluate
 from squadron.runs.finish import finish

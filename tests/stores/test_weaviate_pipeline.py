@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from squadron.generations.catalog import rollback
+from squadron.generations.live_pointer import rollback
 from squadron.generations.search import search
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
