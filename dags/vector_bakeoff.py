@@ -7,6 +7,15 @@ service bills is paid again for each store. When a pair fails, the others go on,
 
 from __future__ import annotations
 
+try:
+    import squadron  # noqa: F401
+    import squadron_tasks  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"{error.name} is not installed where Airflow runs. In a checkout of Squadron say: "
+        "pip install --requirement requirements.txt . ; and put the files of plugins/ into Airflow's plugins folder"
+    ) from error
+
 import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any

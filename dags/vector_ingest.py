@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+try:
+    import squadron  # noqa: F401
+    import squadron_tasks  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"{error.name} is not installed where Airflow runs. In a checkout of Squadron say: "
+        "pip install --requirement requirements.txt . ; and put the files of plugins/ into Airflow's plugins folder"
+    ) from error
+
 import logging
 from collections.abc import Sequence
 from dataclasses import replace

@@ -6,6 +6,15 @@ Later ingest runs do not promote a generation that was rolled back; a person can
 
 from __future__ import annotations
 
+try:
+    import squadron  # noqa: F401
+    import squadron_tasks  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"{error.name} is not installed where Airflow runs. In a checkout of Squadron say: "
+        "pip install --requirement requirements.txt . ; and put the files of plugins/ into Airflow's plugins folder"
+    ) from error
+
 from airflow.sdk import dag, task
 
 from squadron.settings.layers import DEFAULT_COLLECTION

@@ -6,6 +6,15 @@ All ids and columns are compared, and a sample of vectors is embedded again. A t
 
 from __future__ import annotations
 
+try:
+    import squadron  # noqa: F401
+    import squadron_tasks  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"{error.name} is not installed where Airflow runs. In a checkout of Squadron say: "
+        "pip install --requirement requirements.txt . ; and put the files of plugins/ into Airflow's plugins folder"
+    ) from error
+
 import json
 import logging
 from datetime import timedelta

@@ -5,11 +5,14 @@ Airflow imports this file in every process, so it imports nothing; the applicati
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
+
+log = logging.getLogger(__name__)
 
 PREFIX = "/squadron"
 # Where Airflow is served below a path, links begin with it.
@@ -41,6 +44,11 @@ class SquadronPage(AirflowPlugin):
 
     @property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        from squadron_web.application import application
-
+        try:
+            from squadron_web.application import application
+        except ModuleNotFoundError as error:
+            if error.name != "squadron":
+                raise
+            log.error("there is no page: the package squadron is not installed here. The DAGs' import errors say how")
+            return []
         return [{"app": application, "url_prefix": PREFIX, "name": "Squadron"}]
