@@ -39,6 +39,7 @@ def ingest(assignments: Assignments = None, as_json: AsJson = False) -> None:
         from squadron.runs import whole_run
         from squadron.terminal import tables as terminal
 
+        _tell_locations(resolved)
         with terminal.shown_progress():
             report = whole_run.ingest(resolved.settings)
         _print(report, as_json, terminal.show_report)
@@ -107,6 +108,8 @@ def verify(
         from squadron.runs.verify import verify
         from squadron.terminal import tables as terminal
 
+        if repair:
+            _tell_locations(resolved)
         with terminal.shown_progress():
             report = verify(resolved.settings, repair, vectors)
         _print(report, as_json, terminal.show_verification)
@@ -150,6 +153,7 @@ def promote(
         from squadron.generations import live_pointer
         from squadron.terminal import tables as terminal
 
+        _tell_locations(resolved)
         moved = live_pointer.promote_generation(resolved.settings, generation, force)
         _print(vars(moved), as_json, terminal.show_promotion)
 
@@ -162,6 +166,7 @@ def rollback(assignments: Assignments = None, as_json: AsJson = False) -> None:
         from squadron.generations import live_pointer
         from squadron.terminal import tables as terminal
 
+        _tell_locations(resolved)
         moved = live_pointer.rollback(resolved.settings)
         _print(vars(moved), as_json, terminal.show_promotion)
 
@@ -198,6 +203,8 @@ def cache(
         path = resolved.settings.cache.path
         if path is None:
             raise SettingsError("cache.path is null: there is no cache. Set it to a folder or a URI")
+        if evict_older_than is not None:
+            _tell_locations(resolved)
         evicted = None if evict_older_than is None else caches.evict(path, evict_older_than)
         _print({**caches.cache_size(path), "evicted": evicted}, as_json, terminal.show_cache)
 
@@ -229,6 +236,13 @@ def _resolved(assignments: list[str] | None) -> "Resolved":
 
     given = resolution.Layer("--set", resolution.assignments(assignments or []), Path.cwd())
     return resolution.resolve([given])
+
+
+def _tell_locations(resolved: "Resolved") -> None:
+    """Say on stderr where a command writes: what the default places are depends on where it runs."""
+    from squadron.settings.locations import written_locations
+
+    typer.echo(visible_lines(written_locations(resolved.settings)), err=True)
 
 
 def _filter(pairs: list[str]) -> dict[str, str]:

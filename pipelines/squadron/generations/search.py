@@ -18,6 +18,8 @@ from squadron.errors import StoreError
 from squadron.generations.catalog import Generations
 from squadron.generations.record import RecordedSettings
 from squadron.process.progress import Progress
+from squadron.settings.home import VARIABLE as HOME_VARIABLE
+from squadron.settings.locations import index_location
 from squadron.settings.schema import Settings
 from squadron.stores.record_checks import MATCH_SCHEMA
 
@@ -113,7 +115,8 @@ def live_catalog(settings: Settings) -> tuple[Generations, str]:
     live = catalog.live
     if live is None or live not in catalog:
         raise StoreError(
-            f"collection {settings.collection!r} has no live generation in {settings.store.name}: ingest first"
+            f"collection {settings.collection!r} has no live generation in {index_location(settings)}: ingest first. "
+            f"If that was done elsewhere, set {HOME_VARIABLE} or store.{settings.store.name} to where it was"
         )
     recorded = catalog[live].settings
     if recorded is None or live == generation_name(settings.collection, vector_space(settings)):

@@ -31,6 +31,11 @@ class LanceDBSettings(Section):
         0.95, description="Of what exact search finds, the share that the index must find; else it is dropped."
     )
 
+    @property
+    def address(self) -> str:
+        """Where it is, for messages."""
+        return self.uri
+
 
 class WeaviateSettings(Section):
     """A Weaviate server. Its key, if it wants one, is the variable WEAVIATE_API_KEY of the environment."""
@@ -48,6 +53,11 @@ class WeaviateSettings(Section):
     timeout_seconds: Annotated[float, Field(gt=0)] = Field(60, description="How long one request may take.")
     deadline_seconds: Deadline = DEADLINE
     max_retries: Retries = RETRIES
+
+    @property
+    def address(self) -> str:
+        """Where it is, for messages."""
+        return self.uri
 
 
 class PineconeSettings(Section):
@@ -72,6 +82,11 @@ class PineconeSettings(Section):
         60, description="How long to wait until searches and counts show what was written."
     )
 
+    @property
+    def address(self) -> str:
+        """Where it is, for messages."""
+        return self.host or f"{self.index}-<dimension>-<metric>"
+
 
 class PgvectorSettings(Section):
     """A Postgres database with the vector extension. Its password is in the environment, PGPASSWORD, or ~/.pgpass."""
@@ -94,6 +109,11 @@ class PgvectorSettings(Section):
         if re.search(r"://[^@/?#]*:[^@]+@|password=", self.uri):
             raise ValueError("store.pgvector.uri bears a password: take it out, and set PGPASSWORD or ~/.pgpass")
         return self
+
+    @property
+    def address(self) -> str:
+        """Where it is, for messages."""
+        return f"{self.uri}, schema {self.schema_name}"
 
 
 class StoreSettings(Section):
