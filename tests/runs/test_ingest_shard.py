@@ -116,7 +116,7 @@ def test_nothing_is_embedded_after_the_budget_is_spent():
         return number
 
     with pytest.raises(GuardError, match="spent"):
-        overlapped(batches(range(10)), embed, counted, check)
+        ingest_shard.overlapped(batches(range(10)), embed, counted, check)
 
     assert embedded == [0, 1]
 
