@@ -13,7 +13,7 @@ export function overview(details, runs) {
   fill("facts",
     fact("Live generation", live ? [code(live.generation), " ", badge("live", "good")] : ["none"]),
     fact("Passages", live ? count(live.rows) : "–", live?.documents != null && `${count(live.documents)} documents`),
-    fact("recall@10", figure(live?.metrics?.recall_at_10), live?.questions ? asked(live) : "not measured"),
+    fact("recall@10", figure(live?.metrics?.recall_at_10), live?.questions ? asked(live, runs) : "not measured"),
     fact("Last run", last ? ago(last.started) : "none", last && state(last)),
     fact("Cost, 30 days", dollars(spent(runs.filter((run) => Date.now() - new Date(run.started) < 30 * 86400e3)))),
   );
@@ -153,7 +153,8 @@ function passage(text) {
 }
 
 const fact = (name, value, note) => el("div", {}, el("dt", {}, name), el("dd", {}, value), note && el("dd", { class: "note" }, note));
-const asked = (live) => `on ${count(live.questions)} ${live.asked === "probes" ? "probes" : "questions"}`;
+// Only a run says whether it asked the corpus's questions or probes.
+const asked = (live, runs) => `on ${count(live.questions)} ${runs.find((run) => run.generation === live.generation && run.asked)?.asked ?? "questions"}`;
 
 const nightsOf = (points) => (points.length === 1 ? "one night" : `${points.length} nights`);
 
