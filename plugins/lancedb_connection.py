@@ -13,7 +13,7 @@ from airflow.sdk import BaseHook
 
 
 class LanceDBHook(BaseHook):
-    """What "Test connection" asks."""
+    """The hook behind the button "Test connection"."""
 
     conn_name_attr = "lancedb_conn_id"
     default_conn_name = "lancedb_default"
@@ -25,7 +25,7 @@ class LanceDBHook(BaseHook):
         self.lancedb_conn_id = lancedb_conn_id
 
     def get_conn(self) -> Any:
-        """The database. Raises SettingsError when the Connection says no address."""
+        """The database. Raises SettingsError when the Connection has no address."""
         from squadron.settings.connections import address, keys
         from squadron.stores.lancedb.runtime import lancedb
 
@@ -33,15 +33,15 @@ class LanceDBHook(BaseHook):
         return lancedb.connect(address(connection), storage_options=keys(connection))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether it answers, and what is there."""
+        """Whether the database answers, and how many tables it holds."""
         from squadron.settings.connections import address
         from squadron.stores.lancedb.tables import Database
 
         try:
-            where = address(self.get_connection(self.lancedb_conn_id))
-            if not Database(where).exists():
-                return True, f"There is nothing at {where} yet: the first run creates the folder"
+            uri = address(self.get_connection(self.lancedb_conn_id))
+            if not Database(uri).exists():
+                return True, f"There is nothing at {uri} yet: the first run creates the folder"
             tables = len(self.get_conn().list_tables().tables)
-        except Exception as error:  # whatever it is, the person who asks is to be told
+        except Exception as error:  # whatever it is, the form shows it
             return False, f"{type(error).__name__}: {error}"
-        return True, f"{tables} tables at {where}"
+        return True, f"{tables} tables at {uri}"

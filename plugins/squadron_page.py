@@ -1,6 +1,7 @@
 """The page: vector collections in Airflow's navigation, and as a tab on every DAG.
 
-Airflow imports this file in every process, so it imports nothing; the application is built when the api-server asks.
+Airflow imports this file in every process, so it imports nothing heavy. The application is made when the api-server
+asks for it.
 """
 
 from __future__ import annotations

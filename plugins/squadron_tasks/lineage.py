@@ -51,8 +51,8 @@ def record_build(settings: Settings, plan: Plan, finished: Finished) -> None:
     """Record that this task has built a generation from the corpus."""
 
     def datasets() -> Datasets:
-        corpus, generation = lineage.built(settings, plan, finished)
-        return Datasets([corpus], [generation])
+        corpus = lineage.corpus_dataset(settings, plan.documents)
+        return Datasets([corpus], [lineage.generation_output(settings, plan, finished)])
 
     _current_task().datasets = datasets
 
@@ -67,7 +67,7 @@ def record_promotion(settings: Settings, report: RunReport) -> None:
     def datasets() -> Datasets:
         from airflow.providers.common.compat.openlineage.utils.utils import translate_airflow_asset
 
-        generation = lineage.generation_dataset(settings, report["generation"])
+        generation = lineage.generation_input(settings, report["generation"])
         collection = translate_airflow_asset(asset, None)
         return Datasets([generation], [collection] if collection else [])
 

@@ -1,6 +1,5 @@
-"""Access: Airflow's own users and permissions decide who sees a collection, and who moves it."""
+"""Access: Airflow's own users and permissions decide who sees a collection, and who moves what is live."""
 
-from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
@@ -12,27 +11,29 @@ from fastapi import HTTPException, Request
 
 
 def may_read(user: BaseUser, dag_id: str) -> bool:
-    """Whether the user may see the DAG, and so what it made."""
+    """Whether the user may see the DAG, and so its collection."""
     return get_auth_manager().is_authorized_dag(method="GET", details=_details(dag_id), user=user)
 
 
 def may_read_runs(user: BaseUser, dag_id: str) -> bool:
     """Whether the user may see the DAG's runs."""
-    run: dict[str, Any] = {"method": "GET", "access_entity": DagAccessEntity.RUN}
-    return get_auth_manager().is_authorized_dag(**run, details=_details(dag_id), user=user)
+    return get_auth_manager().is_authorized_dag(
+        method="GET", access_entity=DagAccessEntity.RUN, details=_details(dag_id), user=user
+    )
 
 
 def may_move(user: BaseUser, dag_id: str) -> bool:
     """Whether the user may trigger the DAG, and so make a generation live."""
-    run: dict[str, Any] = {"method": "POST", "access_entity": DagAccessEntity.RUN}
-    return get_auth_manager().is_authorized_dag(**run, details=_details(dag_id), user=user)
+    return get_auth_manager().is_authorized_dag(
+        method="POST", access_entity=DagAccessEntity.RUN, details=_details(dag_id), user=user
+    )
 
 
 def from_this_page(request: Request) -> None:
     """Refuse a POST that another site's page could have sent with the user's cookie.
 
-    A form of another site cannot send JSON. Browsers name the site themselves in Sec-Fetch-Site, over plain HTTP
-    only in Origin; programs, which come with a token, send neither.
+    A form of another site cannot send JSON. A browser names the site in Sec-Fetch-Site, over plain HTTP only in
+    Origin. A program, which authenticates with a token, sends neither.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise HTTPException(415, "the body is not application/json")

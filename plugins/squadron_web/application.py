@@ -1,8 +1,7 @@
-"""The application: the page's files, what it shows, and the moves it makes. Nothing is answered to strangers."""
+"""The application: the page's files and its routes. Every one of them needs a user that Airflow knows."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi import Depends, FastAPI, HTTPException, Request
@@ -27,20 +26,20 @@ application.include_router(move_routes)
 
 
 @application.exception_handler(SquadronError)
-def told(_: Request, error: SquadronError) -> JSONResponse:
-    """What our own errors say is for the reader."""
+def error_response(_: Request, error: SquadronError) -> JSONResponse:
+    """Our own errors are written for the reader: they are the answer."""
     return JSONResponse({"detail": str(error)}, 409)
 
 
 @application.middleware("http")
-async def guarded(request: Request, call_next: Callable[..., Any]) -> Response:
-    """Only the page's own scripts run in it, and only Airflow may frame it."""
-    answer: Response = await call_next(request)
-    answer.headers.setdefault("Content-Security-Policy", POLICY)
-    answer.headers.setdefault("Cache-Control", "no-cache, private")
-    answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Referrer-Policy"] = "same-origin"
-    return answer
+async def with_security_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """The answer with headers by which only the page's own scripts run, and only Airflow may frame the page."""
+    response = await call_next(request)
+    response.headers.setdefault("Content-Security-Policy", POLICY)
+    response.headers.setdefault("Cache-Control", "no-cache, private")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "same-origin"
+    return response
 
 
 @application.get("/")

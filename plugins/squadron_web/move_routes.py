@@ -60,13 +60,13 @@ def _moved(
     collection: str, move: Move, user: BaseUser, event: str, act: Callable[[Settings], "Promotion"]
 ) -> MoveResult:
     """Move, and log it. Refused when another generation is live than the user saw."""
-    from squadron.generations.live_pointer import live_and_previous
+    from squadron.generations.catalog import Generations
 
     page_collection = readable_collection(collection, user)
     if not may_move(user, page_collection.dag_id):
         raise HTTPException(403, f"to {event}, you must be allowed to trigger the DAG {page_collection.dag_id!r}")
     settings = settings_of(page_collection)
-    live = live_and_previous(settings).generation
+    live = Generations.of(settings).live
     if live != move.expected_live:
         raise HTTPException(409, f"{live} is live by now, not {move.expected_live}: look again before you {event}")
     promotion = act(settings)

@@ -5,7 +5,7 @@ A search loads the collection's embedding model into the api-server, where it st
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.utils.session import create_session
@@ -25,9 +25,13 @@ from squadron_web.responses import (
     MatchList,
     QuarantineEntry,
     QuarantineList,
+    RecordFields,
     RunList,
 )
 from squadron_web.thread_pool import in_own_thread
+
+if TYPE_CHECKING:
+    from squadron.generations.record import GenerationRecord
 
 QUARANTINE_ROWS = 200
 
@@ -58,23 +62,20 @@ def collections(user: GetUserDep) -> CollectionList:
 def generations(collection: str, user: GetUserDep) -> CollectionDetails:
     """The collection's generations in its store, newest first, and whether the user may move what is live."""
     page_collection = readable_collection(collection, user)
-    from squadron.dataflow.vector_space import fingerprint
-    from squadron.generations import catalog
+    from squadron.generations.catalog import Generations
     from squadron.generations.live_pointer import live_and_previous
 
     settings = settings_of(page_collection)
-    details = [GenerationDetails.model_validate(row) for row in catalog.generations(settings)]
-    for generation in details:
-        generation.fingerprint = fingerprint(generation.vector_space) if generation.vector_space else None
+    catalog = Generations.of(settings)
     return CollectionDetails(
         collection=collection,
         dag_id=page_collection.dag_id,
         store=settings.store.name,
         source=settings.source.name,
         service=settings.embedding.service,
-        previous=live_and_previous(settings).previous,
+        previous=live_and_previous(catalog).previous,
         may_move=may_move(user, page_collection.dag_id),
-        generations=details,
+        generations=[_details(catalog[name], name, name == catalog.live) for name in catalog.newest_first()],
     )
 
 
@@ -126,3 +127,14 @@ def search(collection: str, asked: Annotated[Question, Body()], user: GetUserDep
 
     rows = search(settings_of(page_collection), asked.question, asked.top_k)
     return MatchList(matches=[Match.model_validate(row) for row in rows])
+
+
+def _details(record: "GenerationRecord", generation: str, live: bool) -> GenerationDetails:
+    from squadron.dataflow.vector_space import fingerprint
+
+    return GenerationDetails(
+        generation=generation,
+        live=live,
+        fingerprint=fingerprint(record.vector_space) if record.vector_space else None,
+        **record.model_dump(include=set(RecordFields.model_fields)),
+    )

@@ -16,23 +16,27 @@ class CollectionList(BaseModel):
     collections: list[CollectionName]
 
 
-class GenerationDetails(BaseModel):
-    """A generation as the store describes it. A field that is not recorded is null."""
+class RecordFields(BaseModel):
+    """What the page shows of a generation's record. A field that is not recorded is null."""
 
-    generation: str
-    live: bool
     created_at: str | None = None
     updated_at: str | None = None
     rolled_back_at: str | None = None
     vector_space: dict[str, str] | None = None
-    fingerprint: str | None = None
     dimension: int | None = None
     rows: int | None = None
     documents: int | None = None
     metrics: dict[str, float | None] | None = None
     questions: int | None = None
-    asked: str | None = None
     index: str | None = None
+
+
+class GenerationDetails(RecordFields):
+    """A generation."""
+
+    generation: str
+    live: bool
+    fingerprint: str | None
 
 
 class CollectionDetails(BaseModel):

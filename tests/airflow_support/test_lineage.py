@@ -112,7 +112,8 @@ def test_each_column_comes_from_columns_that_the_corpus_has(
         **{"store.name": store, "source.name": "files", "source.path": str(tmp_path / "a.csv")}, **changes
     )
 
-    corpus, generation = lineage.built(settings, planned(documents=5), Finished(9, 0, "none", 0.1))
+    corpus = lineage.corpus_dataset(settings, documents=5)
+    generation = lineage.generation_output(settings, planned(documents=5), Finished(9, 0, "none", 0.1))
 
     fields = generation.facets["columnLineage"].fields
     read = {field.name for field in corpus.facets["schema"].fields}

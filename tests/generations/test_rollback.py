@@ -46,13 +46,13 @@ def test_at_its_end_it_says_so_and_goes_nowhere(settings: list[Settings], names:
     with pytest.raises(StoreError, match=rf"no earlier.*{names[1]}' was rolled back at.*`promote {names[1]}`"):
         rollback(settings[2])
     assert live(settings[2]) == names[0]
-    assert live_and_previous(settings[2]) == Live(names[0], None)
+    assert live_and_previous(Generations.of(settings[2])) == Live(names[0], None)
 
 
 def test_what_it_would_return_to_is_told_before(settings: list[Settings], names: list[str]) -> None:
-    told = [live_and_previous(settings[2]).previous]
+    told = [live_and_previous(Generations.of(settings[2])).previous]
     rollback(settings[2])
-    told.append(live_and_previous(settings[2]).previous)
+    told.append(live_and_previous(Generations.of(settings[2])).previous)
 
     assert told == [names[1], names[0]]
 

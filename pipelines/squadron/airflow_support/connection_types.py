@@ -1,6 +1,6 @@
-"""Connection types: the forms of Airflow Connections that Airflow's own providers do not bring.
+"""Connection types: the forms of Airflow Connections that no provider of Airflow's has.
 
-Airflow shows the form without importing the hook, which is in plugins/: nothing here imports Airflow.
+Airflow shows a form without importing its hook, which is in plugins/. Nothing here imports Airflow.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ CONNECTION_TYPES: list[dict[str, Any]] = [
             "region": {"label": "Region (S3)", "schema": {"type": ["string", "null"]}},
             "endpoint": {
                 "label": "Endpoint (S3)",
-                "description": "Where an object store is that speaks as S3 does. Empty: AWS.",
+                "description": "The address of an object store that speaks S3's protocol. Empty: AWS.",
                 "schema": {"type": ["string", "null"]},
             },
         },

@@ -2,22 +2,26 @@
 
     corpus --finish--> generation --promote--> collection
 
-A generation is named by the place where it is (`weaviate://host:8080`, `squad_ab12cd34`), a collection as its asset is
-(`lancedb://squad`), so that DAGs which take the asset as an inlet continue the graph. Nothing here imports Airflow,
-and OpenLineage only when it asks; Airflow finds `provider_info` by the entry point `apache_airflow_provider`.
+A generation has the name of its store's address (`weaviate://host:8080`, `squad_ab12cd34`), a collection that of its
+asset (`lancedb://squad`), so that DAGs which take the asset as an inlet continue the graph. Nothing here imports
+Airflow, and OpenLineage is imported only when it asks. Airflow finds `provider_info` by the entry point
+`apache_airflow_provider`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from squadron.airflow_support.connection_types import CONNECTION_TYPES
 from squadron.settings.registry import STORES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from openlineage.client.event_v2 import Dataset, InputDataset, OutputDataset
+    from openlineage.client.facet_v2 import column_lineage_dataset, schema_dataset
 
     from squadron.runs.results import Finished, Plan
     from squadron.settings.schema import ColumnSettings, Settings
@@ -25,8 +29,18 @@ if TYPE_CHECKING:
 IDENTITY, TRANSFORMATION = "IDENTITY", "TRANSFORMATION"
 
 
+class AirflowAsset(Protocol):
+    """What is used of an asset."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def extra(self) -> Mapping[str, Any] | None: ...
+
+
 def provider_info() -> dict[str, Any]:
-    """What Airflow is told of this package: the URIs of its stores, and how OpenLineage names them."""
+    """What Airflow reads about this package: the URIs of its stores, and how OpenLineage names them."""
     converter = f"{__name__}.collection_dataset"
     return {
         "package-name": "squadron",
@@ -42,8 +56,8 @@ def collection_uri(store: str, collection: str) -> str:
     return f"{store}://{collection}"
 
 
-def collection_dataset(asset: Any, _: Any = None) -> Dataset:
-    """The dataset of an asset; its rows and its version, where the asset's `extra` tells them."""
+def collection_dataset(asset: AirflowAsset, _: object = None) -> Dataset:
+    """The dataset of an asset, with the rows and the version that the asset's `extra` holds."""
     from openlineage.client.event_v2 import OutputDataset
     from openlineage.client.facet_v2 import dataset_version_dataset, output_statistics_output_dataset
 
@@ -58,49 +72,45 @@ def collection_dataset(asset: Any, _: Any = None) -> Dataset:
     return dataset
 
 
-def built(settings: Settings, plan: Plan, finished: Finished) -> tuple[InputDataset, OutputDataset]:
-    """The corpus and the generation that was made of it: rows, columns, and which columns come from which."""
-    from openlineage.client.event_v2 import InputDataset, OutputDataset
-    from openlineage.client.facet_v2 import (
-        column_lineage_dataset,
-        dataset_version_dataset,
-        input_statistics_input_dataset,
-        output_statistics_output_dataset,
+def corpus_dataset(settings: Settings, documents: int) -> InputDataset:
+    """The corpus that a run has read: its columns, and how many documents it has."""
+    from openlineage.client.event_v2 import InputDataset
+    from openlineage.client.facet_v2 import input_statistics_input_dataset
+
+    statistics = input_statistics_input_dataset.InputStatisticsInputDatasetFacet(rowCount=documents)
+    return InputDataset(
+        *corpus_name(settings),
+        facets={"schema": _schema(_corpus_types(_corpus_columns(settings)))},
+        inputFacets={"inputStatistics": statistics},
     )
 
-    columns = _columns_read(settings)
-    namespace, name = corpus_name(settings)
-    read = input_statistics_input_dataset.InputStatisticsInputDatasetFacet(rowCount=plan.documents)
-    corpus = InputDataset(
-        namespace,
-        name,
-        facets={"schema": _schema(_corpus_types(columns))},
-        inputFacets={"inputStatistics": read},
+
+def generation_output(settings: Settings, plan: Plan, finished: Finished) -> OutputDataset:
+    """The generation that a run has built: rows, columns, and which column comes from which of the corpus."""
+    from openlineage.client.event_v2 import OutputDataset
+    from openlineage.client.facet_v2 import dataset_version_dataset, output_statistics_output_dataset
+
+    statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=finished.rows)
+    return OutputDataset(
+        *generation_name(settings, plan.generation),
+        facets={
+            "schema": _schema(_record_types(_corpus_columns(settings))),
+            "version": dataset_version_dataset.DatasetVersionDatasetFacet(plan.run_id),
+            "columnLineage": _column_lineage(settings),
+        },
+        outputFacets={"outputStatistics": statistics},
     )
-    fields = {}
-    for column, (kind, sources) in _origins(settings, columns).items():
-        how = column_lineage_dataset.Transformation("DIRECT", kind)
-        inputs = [column_lineage_dataset.InputField(namespace, name, source, [how]) for source in sources]
-        fields[column] = column_lineage_dataset.Fields(inputs)
-    facets = {
-        "schema": _schema(_record_types(columns)),
-        "version": dataset_version_dataset.DatasetVersionDatasetFacet(plan.run_id),
-        "columnLineage": column_lineage_dataset.ColumnLineageDatasetFacet(fields),
-    }
-    rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=finished.rows)
-    place = generation_name(settings, plan.generation)
-    return corpus, OutputDataset(*place, facets=facets, outputFacets={"outputStatistics": rows})
 
 
-def generation_dataset(settings: Settings, generation: str) -> InputDataset:
-    """A generation that is read."""
+def generation_input(settings: Settings, generation: str) -> InputDataset:
+    """A generation that a task has read."""
     from openlineage.client.event_v2 import InputDataset
 
     return InputDataset(*generation_name(settings, generation))
 
 
 def corpus_name(settings: Settings) -> tuple[str, str]:
-    """Namespace and name of the corpus: `file` and a path, or where the URI leads."""
+    """Namespace and name of the corpus: `file` and a path, or the parts of its URI."""
     source = settings.source
     if source.name == "sample":
         from squadron.settings.home import PACKAGE_DATA
@@ -112,33 +122,34 @@ def corpus_name(settings: Settings) -> tuple[str, str]:
         return "file", str(Path(source.path).absolute())
     scheme, _, rest = source.path.partition("://")
     if scheme.startswith("http"):
-        rest = rest.partition("?")[0]  # what signs an address is a secret
-    place, _, name = rest.partition("/")
-    return f"{scheme}://{place.rpartition('@')[2]}".replace("file://", "file"), f"/{name}" if scheme == "file" else name
+        rest = rest.partition("?")[0]  # the signature of a signed URL is a secret
+    host, _, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}".replace("file://", "file"), f"/{path}" if scheme == "file" else path
 
 
 def generation_name(settings: Settings, generation: str) -> tuple[str, str]:
-    """Namespace and name of a generation: its store with the place of it, without user and password."""
+    """Namespace and name of a generation: its store's address, without user and password, and the generation."""
     store = settings.store.name
-    chosen = getattr(settings.store, store)
-    place = str(getattr(chosen, "uri", None) or getattr(chosen, "host", None) or getattr(chosen, "index", store))
-    if store == "pgvector":  # as Postgres's tables are named everywhere
-        parts = urlsplit(place)
+    section = getattr(settings.store, store)
+    address = str(getattr(section, "uri", None) or getattr(section, "host", None) or getattr(section, "index", store))
+    if store == "pgvector":  # as OpenLineage names every Postgres table
+        parts = urlsplit(address)
         database = parts.path.strip("/") or "postgres"
-        return f"postgres://{_postgres(parts)}", f"{database}.{chosen.schema_name}.{generation}"
-    place = place.partition("://")[2] or place
-    host, slash, path = place.partition("?")[0].partition("/")
+        return f"postgres://{_postgres_host(parts)}", f"{database}.{section.schema_name}.{generation}"
+    address = address.partition("://")[2] or address
+    host, slash, path = address.partition("?")[0].partition("/")
     return f"{store}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/"), generation
 
 
-def _postgres(parts: SplitResult) -> str:
-    """Host and port, both always there; a socket's folder is this machine."""
-    named = "".join(parse_qs(parts.query).get("host", []))
-    host = parts.netloc.rpartition("@")[2] or ("" if named.startswith("/") else named) or "localhost"
+def _postgres_host(parts: SplitResult) -> str:
+    """Host and port, neither of them empty. A socket's folder means this machine."""
+    host_parameter = "".join(parse_qs(parts.query).get("host", []))
+    is_socket = host_parameter.startswith("/")
+    host = parts.netloc.rpartition("@")[2] or ("" if is_socket else host_parameter) or "localhost"
     return host if ":" in host.rpartition("]")[2] else f"{host}:5432"
 
 
-def _columns_read(settings: Settings) -> ColumnSettings:
+def _corpus_columns(settings: Settings) -> ColumnSettings:
     """The sample has the columns of SQuAD, whatever the settings say."""
     columns = settings.source.columns
     return type(columns)(metadata=columns.metadata) if settings.source.name == "sample" else columns
@@ -157,22 +168,38 @@ def _record_types(columns: ColumnSettings) -> dict[str, str]:
     return {field.name: "list<float>" if field.name == "vector" else str(field.type) for field in fields}
 
 
-def _origins(settings: Settings, columns: ColumnSettings) -> dict[str, tuple[str, list[str]]]:
-    """Column of a record -> how it is made, and of which columns of the corpus."""
-    said = [*([columns.title] if columns.title else []), columns.text]
-    identity = [columns.document_id] if columns.document_id else said
+def _column_lineage(settings: Settings) -> column_lineage_dataset.ColumnLineageDatasetFacet:
+    from openlineage.client.facet_v2 import column_lineage_dataset as facets
+
+    namespace, name = corpus_name(settings)
+    fields = {}
+    for column, (kind, sources) in _origins(settings).items():
+        transformation = facets.Transformation("DIRECT", kind)
+        inputs = [facets.InputField(namespace, name, source, [transformation]) for source in sources]
+        fields[column] = facets.Fields(inputs)
+    return facets.ColumnLineageDatasetFacet(fields)
+
+
+def _origins(settings: Settings) -> dict[str, tuple[str, list[str]]]:
+    """Column of a record -> how it is made, and from which columns of the corpus."""
+    columns = _corpus_columns(settings)
+    title_and_text = [*([columns.title] if columns.title else []), columns.text]
+    identity = [columns.document_id] if columns.document_id else title_and_text
     return {
-        "id": (TRANSFORMATION, list(dict.fromkeys([*identity, *said, *columns.metadata]))),
+        "id": (TRANSFORMATION, list(dict.fromkeys([*identity, *title_and_text, *columns.metadata]))),
         "document_id": (IDENTITY if columns.document_id else TRANSFORMATION, identity),
         **({"title": (IDENTITY, [columns.title])} if columns.title else {}),
         "ordinal": (TRANSFORMATION, [columns.text]),
         "text": (TRANSFORMATION, [columns.text]),
         **{name: (IDENTITY, [name]) for name in columns.metadata},
-        "vector": (TRANSFORMATION, said if settings.passages.template.startswith("title") else [columns.text]),
+        "vector": (
+            TRANSFORMATION,
+            title_and_text if settings.passages.template.startswith("title") else [columns.text],
+        ),
     }
 
 
-def _schema(types: dict[str, str]) -> Any:
+def _schema(types: dict[str, str]) -> schema_dataset.SchemaDatasetFacet:
     from openlineage.client.facet_v2 import schema_dataset
 
     fields = [schema_dataset.SchemaDatasetFacetFields(name=name, type=kind) for name, kind in types.items()]

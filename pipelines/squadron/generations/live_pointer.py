@@ -30,9 +30,8 @@ class Live:
     previous: str | None
 
 
-def live_and_previous(settings: Settings) -> Live:
+def live_and_previous(catalog: Generations) -> Live:
     """What is live, and what a rollback returns to."""
-    catalog = Generations.of(settings)
     before = catalog.predecessor
     there = before in catalog and not catalog.get(before).rolled_back_at
     return Live(catalog.live, before if there else None)

@@ -1,29 +1,29 @@
-// The page: which collection, what is asked of the api, and what the buttons do.
+// The page: which collection it shows, its requests to the API, and what the buttons do.
 
 import { code, el, empty, fill, problem, slot } from "./elements.js";
 import * as sections from "./sections.js";
 
 const query = new URLSearchParams(window.location.search);
 const dag = query.get("dag");
-let collection, about, runs;
+let collection, details, runs;
 
-async function ask(path, body) {
-  const request = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  let answer;
+async function request(path, body) {
+  const options = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  let response;
   try {
-    answer = await fetch(`api/collections${path}`, request);
+    response = await fetch(`api/collections${path}`, options);
   } catch {
     throw new Error("Airflow cannot be reached: is the api-server running?");
   }
-  if (answer.ok) return answer;
-  if (answer.status === 401) throw new Error("You are no longer logged in: load Airflow anew and log in.");
-  const told = await answer.json().catch(() => ({}));
-  if (typeof told.detail === "string") throw new Error(told.detail);
-  throw new Error(`Airflow answered ${answer.status}: the api-server's log says why.`);
+  if (response.ok) return response;
+  if (response.status === 401) throw new Error("You are no longer logged in: reload Airflow and log in.");
+  const error = await response.json().catch(() => ({}));
+  if (typeof error.detail === "string") throw new Error(error.detail);
+  throw new Error(`Airflow answered ${response.status}: the api-server's log says why.`);
 }
 
-const asked = async (path, body) => (await ask(path, body)).json();
-const of = (path = "") => `/${encodeURIComponent(collection)}${path}`;
+const requestJson = async (path, body) => (await request(path, body)).json();
+const ofCollection = (path = "") => `/${encodeURIComponent(collection)}${path}`;
 
 function notice(text, bad = false) {
   slot("notice").textContent = text;
@@ -32,20 +32,20 @@ function notice(text, bad = false) {
 }
 
 async function start() {
-  let known;
+  let collections;
   try {
-    known = (await asked("")).collections.filter((each) => !dag || each.dag_id === dag);
+    collections = (await requestJson("")).collections.filter((each) => !dag || each.dag_id === dag);
   } catch (error) {
     return notice(error.message, true);
   }
-  if (!known.length) {
+  if (!collections.length) {
     return notice(dag ? `The DAG ${dag} keeps no vector collection.` : "There is no vector collection that you may see.");
   }
-  collection = known.find((each) => each.collection === query.get("collection"))?.collection ?? known[0].collection;
+  collection = collections.find((each) => each.collection === query.get("collection"))?.collection ?? collections[0].collection;
   document.title = `${collection} · Vectors`;
   slot("name").textContent = collection;
-  slot("collections").hidden = known.length < 2;
-  fill("collections", known.map((each) => el("a", { href: address(each), "aria-current": each.collection === collection && "page" }, each.collection)));
+  slot("collections").hidden = collections.length < 2;
+  fill("collections", collections.map((each) => el("a", { href: address(each), "aria-current": each.collection === collection && "page" }, each.collection)));
   slot("main").hidden = false;
   await Promise.all([load(), loadQuarantine(), loadGraph()]);
 }
@@ -54,9 +54,9 @@ function address(each) {
   return `?${new URLSearchParams({ ...(dag && { dag }), collection: each.collection })}`;
 }
 
-// The runs come from Airflow's database, the generations from the store: what answers is shown, whatever the other does.
+// The runs come from Airflow's database, the generations from the store. Each is shown even when the other fails.
 async function load() {
-  const [history, catalog] = await Promise.allSettled([asked(of("/runs")), asked(of())]);
+  const [history, catalog] = await Promise.allSettled([requestJson(ofCollection("/runs")), requestJson(ofCollection())]);
   runs = history.value?.runs ?? [];
   if (history.reason) for (const id of ["recall", "cost", "plan", "runs"]) fill(id, problem(history.reason));
   else {
@@ -70,15 +70,15 @@ async function load() {
     for (const id of ["generations", "fingerprint"]) fill(id, problem(catalog.reason));
     return;
   }
-  about = catalog.value;
-  sections.overview(about, runs);
-  sections.generations(about, runs, { promote, rollback });
-  sections.fingerprint(about);
+  details = catalog.value;
+  sections.overview(details, runs);
+  sections.generations(details, runs, { promote, rollback });
+  sections.fingerprint(details);
 }
 
 async function loadQuarantine() {
   try {
-    sections.quarantine(await asked(of("/quarantine")));
+    sections.quarantine(await requestJson(ofCollection("/quarantine")));
   } catch (error) {
     fill("quarantine", problem(error));
   }
@@ -86,7 +86,7 @@ async function loadQuarantine() {
 
 async function loadGraph() {
   try {
-    const drawing = URL.createObjectURL(await (await ask(of("/graph.svg"))).blob());
+    const drawing = URL.createObjectURL(await (await request(ofCollection("/graph.svg"))).blob());
     const image = el("img", { src: drawing, alt: "The Hamilton graph of this collection's backends: documents, passages, embeddings, records, rows, evaluation." });
     const frame = el("div", { class: "drawing", tabindex: "0", role: "group", "aria-label": "Drawing of the dataflow, scrolls" }, image);
     const zoom = el("button", { type: "button", "aria-pressed": "false", onclick: () => {
@@ -109,8 +109,8 @@ async function search(event) {
   slot("matches").setAttribute("aria-busy", "true");
   fill("matches", waiting);
   try {
-    const { matches } = await asked(of("/search"), { question, top_k: Number(slot("top_k").value) });
-    sections.matches(matches, (performance.now() - started) / 1000, about?.generations.find((each) => each.live)?.generation);
+    const { matches } = await requestJson(ofCollection("/search"), { question, top_k: Number(slot("top_k").value) });
+    sections.matches(matches, (performance.now() - started) / 1000, details?.generations.find((each) => each.live)?.generation);
   } catch (error) {
     fill("matches", problem(error));
   } finally {
@@ -122,17 +122,17 @@ const promote = (row) => move("promote", row, "Promote", "becomes live");
 const rollback = (row) => move("rollback", row, "Roll back", "becomes live again");
 
 async function move(event, row, verb, becomes) {
-  const live = about.generations.find((each) => each.live)?.generation ?? null;
-  const after = event === "rollback" ? "Later runs leave what you roll back from alone, until it is promoted by hand." : "No quality gate is asked.";
-  if (!(await confirmed(`${verb} ${event === "rollback" ? "to " : ""}${row.generation}?`, [code(row.generation), ` ${becomes} in ${collection}; searches are answered from it at once. `, live && [code(live), " is kept. "], after], verb))) return;
+  const live = details.generations.find((each) => each.live)?.generation ?? null;
+  const consequence = event === "rollback" ? "Later runs do not promote the generation that you leave; a person can." : "The quality gate is not checked.";
+  if (!(await confirmed(`${verb} ${event === "rollback" ? "to " : ""}${row.generation}?`, [code(row.generation), ` ${becomes} in ${collection}; searches use it at once. `, live && [code(live), " is kept. "], consequence], verb))) return;
   notice("");
   try {
-    const moved = await asked(of(`/${event}`), { expected_live: live, ...(event === "promote" && { generation: row.generation }) });
-    notice(`${moved.live} is live in ${collection}${moved.previous ? `; ${moved.previous} was before` : ""}.`);
+    const pointer = await requestJson(ofCollection(`/${event}`), { expected_live: live, ...(event === "promote" && { generation: row.generation }) });
+    notice(`${pointer.live} is live in ${collection}${pointer.previous ? `; ${pointer.previous} was before` : ""}.`);
   } catch (error) {
     notice(error.message, true);
   }
-  slot("notice").focus({ preventScroll: true }); // the button that was pressed is drawn anew
+  slot("notice").focus({ preventScroll: true }); // the pressed button is drawn again
   fill("matches");
   await load();
 }

@@ -1,4 +1,4 @@
-// Sections: what each part of the page shows, from what the api answered.
+// Sections: what each part of the page shows of the API's answers.
 
 import { barChart, lineChart } from "./charts.js";
 import { ago, badge, code, count, dayKey, dollars, duration, el, empty, figure, fill, list, shortDate, shortDay, slot, table, when } from "./elements.js";
@@ -6,14 +6,14 @@ import { ago, badge, code, count, dayKey, dollars, duration, el, empty, figure, 
 const METRICS = { recall_at_10: "recall@10", recall_at_5: "recall@5", recall_at_1: "recall@1", mrr_at_10: "MRR@10", ndcg_at_10: "nDCG@10" };
 const RUNS_FIRST = 8;
 
-export function overview(about, runs) {
-  const live = about.generations.find((each) => each.live);
+export function overview(details, runs) {
+  const live = details.generations.find((each) => each.live);
   const last = runs.find((run) => run.state !== "running" && run.state !== "queued");
-  slot("origin").textContent = `${about.source} → ${about.service} → ${about.store}, kept by ${about.dag_id}`;
+  slot("origin").textContent = `${details.source} → ${details.service} → ${details.store}, kept by ${details.dag_id}`;
   fill("facts",
     fact("Live generation", live ? [code(live.generation), " ", badge("live", "good")] : ["none"]),
     fact("Passages", live ? count(live.rows) : "–", live?.documents != null && `${count(live.documents)} documents`),
-    fact("recall@10", figure(live?.metrics?.recall_at_10), live?.questions ? asked(live) : "not measured"),
+    fact("recall@10", figure(live?.metrics?.recall_at_10), live?.questions ? asked(live, runs) : "not measured"),
     fact("Last run", last ? ago(last.started) : "none", last && state(last)),
     fact("Cost, 30 days", dollars(spent(runs.filter((run) => Date.now() - new Date(run.started) < 30 * 86400e3)))),
   );
@@ -47,11 +47,11 @@ export function cost(runs) {
   barChart(slot("cost"), points, (tick) => String(Number(tick.toPrecision(3))), `Cost of ${points.length} nights, ${dollars(total)} in all`);
 }
 
-export function generations(about, runs, move) {
-  if (!about.generations.length) return fill("generations", empty("No generation yet. The first run of ", code(about.dag_id), " builds one."));
-  const live = about.generations.find((each) => each.live);
+export function generations(details, runs, move) {
+  if (!details.generations.length) return fill("generations", empty("No generation yet. The first run of ", code(details.dag_id), " builds one."));
+  const live = details.generations.find((each) => each.live);
   const columns = [
-    { name: "Generation", cell: (row) => [code(row.generation), " ", mark(row, about)] },
+    { name: "Generation", cell: (row) => [code(row.generation), " ", mark(row, details)] },
     { name: "Passages", kind: "number", cell: (row) => count(row.rows) },
     { name: "Created", cell: (row) => when(row.created_at) },
     { name: "recall@10", kind: "number", cell: (row) => figure(row.metrics?.recall_at_10) },
@@ -59,16 +59,16 @@ export function generations(about, runs, move) {
     { name: "Cost", kind: "number", cell: (row) => dollars(spent(runs.filter((run) => run.generation === row.generation))) },
     { name: "Differs from live in", kind: "wide", cell: (row) => differences(row, live) },
   ];
-  if (about.may_move) columns.push({ name: "", kind: "action", cell: (row) => (row.live ? "" : el("button", { type: "button", onclick: () => move.promote(row) }, "Promote", el("span", { class: "hidden" }, ` ${row.generation}`))) });
-  fill("generations", table("Generations, newest first", columns, about.generations));
-  const before = about.generations.find((each) => each.generation === about.previous);
-  fill("moves", about.may_move
+  if (details.may_move) columns.push({ name: "", kind: "action", cell: (row) => (row.live ? "" : el("button", { type: "button", onclick: () => move.promote(row) }, "Promote", el("span", { class: "hidden" }, ` ${row.generation}`))) });
+  fill("generations", table("Generations, newest first", columns, details.generations));
+  const before = details.generations.find((each) => each.generation === details.previous);
+  fill("moves", details.may_move
     ? live && before && el("button", { type: "button", onclick: () => move.rollback(before) }, "Roll back to ", code(before.generation))
-    : el("span", { class: "quiet" }, `To promote or roll back, you must be allowed to trigger ${about.dag_id}.`));
+    : el("span", { class: "quiet" }, `To promote or roll back, you must be allowed to trigger ${details.dag_id}.`));
 }
 
-export function fingerprint(about) {
-  const live = about.generations.find((each) => each.live);
+export function fingerprint(details) {
+  const live = details.generations.find((each) => each.live);
   if (!live?.vector_space) return fill("fingerprint", empty("Nothing is live."));
   const spelled = Object.entries({ ...live.vector_space, dimension: live.dimension }).map(([name, value]) => [name.replaceAll("_", " "), value === "" || value == null ? el("span", { class: "quiet" }, "none") : String(value)]);
   fill("fingerprint",
@@ -81,19 +81,19 @@ export function fingerprint(about) {
 export function plan(runs) {
   const run = runs.find((each) => each.plan);
   if (!run) return fill("plan", empty("No plan yet."));
-  const { plan: made } = run;
-  const embed = made.passages - made.unchanged;
-  const parts = [["unchanged", made.unchanged], ["to embed", embed], ["to delete", made.deleted], ["quarantined", made.quarantined]];
+  const { plan: figures } = run;
+  const embed = figures.passages - figures.unchanged;
+  const parts = [["unchanged", figures.unchanged], ["to embed", embed], ["to delete", figures.deleted], ["quarantined", figures.quarantined]];
   const strip = el("div", { class: "strip", "aria-hidden": "true" }, parts.filter(([, passages]) => passages).map(([name, passages]) => {
     const part = el("span", { class: name.replace(" ", "-") });
     part.style.flexGrow = passages;
     return part;
   }));
   fill("plan",
-    el("p", {}, `${count(made.documents)} documents, ${count(made.passages)} passages; `, code(run.generation), run.generation === made.live ? " is synced in place" : made.live ? [" is built beside ", code(made.live)] : " is the first"),
+    el("p", {}, `${count(figures.documents)} documents, ${count(figures.passages)} passages; `, code(run.generation), run.generation === figures.live ? " is synced in place" : figures.live ? [" is built beside ", code(figures.live)] : " is the first"),
     strip,
     el("dl", { class: "legend" }, parts.map(([name, passages]) => el("div", { class: name.replace(" ", "-") }, el("dt", {}, name), el("dd", {}, count(passages))))),
-    list([["Tokens to embed", count(made.billed_tokens)], ["Tokens with a cached vector", count(made.tokens - made.billed_tokens)], ["Estimated cost", dollars(made.cost)], ["Planned", when(run.started), " · ", state(run)]], "rows"),
+    list([["Tokens to embed", count(figures.billed_tokens)], ["Tokens with a cached vector", count(figures.tokens - figures.billed_tokens)], ["Estimated cost", dollars(figures.cost)], ["Planned", when(run.started), " · ", state(run)]], "rows"),
   );
 }
 
@@ -153,13 +153,14 @@ function passage(text) {
 }
 
 const fact = (name, value, note) => el("div", {}, el("dt", {}, name), el("dd", {}, value), note && el("dd", { class: "note" }, note));
-const asked = (live) => `on ${count(live.questions)} ${live.asked === "probes" ? "probes" : "questions"}`;
+// Only a run says whether it asked the corpus's questions or probes.
+const asked = (live, runs) => `on ${count(live.questions)} ${runs.find((run) => run.generation === live.generation && run.asked)?.asked ?? "questions"}`;
 
 const nightsOf = (points) => (points.length === 1 ? "one night" : `${points.length} nights`);
 
 function spent(runs) {
-  const known = runs.filter((run) => run.cost != null);
-  return known.length ? known.reduce((sum, run) => sum + run.cost, 0) : null;
+  const priced = runs.filter((run) => run.cost != null);
+  return priced.length ? priced.reduce((sum, run) => sum + run.cost, 0) : null;
 }
 
 function state(run) {
@@ -167,10 +168,10 @@ function state(run) {
   return run.held ? badge("not promoted", "warn") : badge(run.state, run.state === "success" ? "plain" : "busy");
 }
 
-function mark(row, about) {
+function mark(row, details) {
   if (row.live) return badge("live", "good");
   if (row.rolled_back_at) return badge("rolled back", "warn");
-  return row.generation === about.previous ? badge("before", "plain") : "";
+  return row.generation === details.previous ? badge("before", "plain") : "";
 }
 
 function differences(row, live) {

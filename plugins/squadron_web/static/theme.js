@@ -1,4 +1,4 @@
-// Airflow's own choice of theme, which it keeps in this origin's storage; without one, the system's.
+// The theme that the user chose in Airflow, which keeps it in this origin's storage; without one, the system's.
 "use strict";
 
 function follow() {
