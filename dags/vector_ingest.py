@@ -246,27 +246,24 @@ def _batched(settings: Settings, plan: Any, shard: Any) -> Any:
 
     The batches are remembered in the task's state, which a retry finds.
     """
-    from squadron.embeddings.openai_batch import waiting as openai_batch
-
-    if not openai_batch.is_wanted(settings):
+    if not settings.embedding.in_batches:
         return None
     from openai_batch_wait import BatchesEnded  # of plugins/
     from squadron.dataflow.driver import shared_graph
-    from squadron.embeddings.openai_batch.work import advanced
     from squadron.generations.catalog import planned_generation
+    from squadron.runs.batched_shard import LONGEST_SECONDS, batch_spending, batched_shard
 
     # Before anything is submitted: is this plan out of date?
     planned_generation(shared_graph(settings), plan.generation, plan.run_id)
     state = get_current_context()["task_state_store"]
     batches = dict(state.get("batches", {}))
     try:
-        spending = openai_batch.spent_by(settings, plan, shard, _budget_alert)
-        batched = advanced(settings, shard, batches, spending)
+        batched = batched_shard(settings, shard, batches, batch_spending(settings, plan, shard, _budget_alert))
     finally:
         state.set("batches", batches)
     if batched.ready:
         return batched
-    chosen, limit = settings.embedding.openai, openai_batch.LONGEST_SECONDS
+    chosen, limit = settings.embedding.openai, LONGEST_SECONDS
     waiting = BatchesEnded(
         chosen.base_url, list(batched.pending), batched.wait_seconds, chosen.batch_poll_seconds, limit
     )

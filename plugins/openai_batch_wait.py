@@ -49,7 +49,7 @@ class BatchesEnded(BaseTrigger):
     async def _is_pending(self, client: Any, batch: str) -> bool:
         import openai
 
-        from squadron.embeddings.openai_batch.waiting import PENDING
+        from squadron.embeddings.openai_batch.batched import PENDING
 
         try:
             found = await client.batches.retrieve(batch)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from squadron.airflow_support.connection_types import CONNECTION_TYPES
+from squadron.settings.addresses import without_secrets, without_user
 from squadron.settings.registry import STORES
 
 if TYPE_CHECKING:
@@ -110,11 +111,10 @@ def corpus_name(settings: Settings) -> tuple[str, str]:
         return "hf://datasets", "rajpurkar/squad"
     if "://" not in source.path:
         return "file", str(Path(source.path).absolute())
-    scheme, _, rest = source.path.partition("://")
-    if scheme.startswith("http"):
-        rest = rest.partition("?")[0]  # what signs an address is a secret
-    place, _, name = rest.partition("/")
-    return f"{scheme}://{place.rpartition('@')[2]}".replace("file://", "file"), f"/{name}" if scheme == "file" else name
+    is_http = source.path.startswith("http")  # elsewhere a question mark may be a glob's
+    scheme, _, rest = (without_secrets if is_http else without_user)(source.path).partition("://")
+    host, _, name = rest.partition("/")
+    return f"{scheme}://{host}".replace("file://", "file"), f"/{name}" if scheme == "file" else name
 
 
 def generation_name(settings: Settings, generation: str) -> tuple[str, str]:
@@ -126,9 +126,8 @@ def generation_name(settings: Settings, generation: str) -> tuple[str, str]:
         parts = urlsplit(place)
         database = parts.path.strip("/") or "postgres"
         return f"postgres://{_postgres(parts)}", f"{database}.{chosen.schema_name}.{generation}"
-    place = place.partition("://")[2] or place
-    host, slash, path = place.partition("?")[0].partition("/")
-    return f"{store}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/"), generation
+    shown = without_secrets(place if "://" in place else f"{store}://{place}").partition("://")[2]
+    return f"{store}://{shown}".rstrip("/"), generation
 
 
 def _postgres(parts: SplitResult) -> str:

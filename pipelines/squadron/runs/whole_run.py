@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from squadron.embeddings.openai_batch import waiting as openai_batch
+from squadron.runs.batched_shard import batched_shards
 from squadron.runs.collection_lock import only_run
 from squadron.runs.evaluate import evaluate
 from squadron.runs.finish import finish
@@ -28,7 +28,7 @@ def ingest(settings: Settings) -> dict[str, Any]:
 def _ingested(settings: Settings) -> dict[str, Any]:
     plan = plan_run(settings, leftovers.process_run_id())
     try:
-        batched = openai_batch.waited(settings, plan.shards, plan)
+        batched = batched_shards(settings, plan.shards, plan)
         ingested = sum(
             (ingest_shard(settings, plan, shard, None, batched.get(shard.number)) for shard in plan.shards),
             Ingested(),
