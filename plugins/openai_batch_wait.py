@@ -52,7 +52,7 @@ class BatchesEnded(BaseTrigger):
     async def _is_pending(self, client: AsyncOpenAI, batch: str) -> bool:
         import openai
 
-        from squadron.embeddings.openai_batch.waiting import PENDING
+        from squadron.embeddings.openai_batch.batched import PENDING
 
         try:
             status: str = (await client.batches.retrieve(batch)).status

@@ -50,14 +50,13 @@ def plan(assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Say what an ingest would change, and what it would cost; write nothing."""
     with _refusals():
         resolved = _resolved(assignments)
-        from squadron.embeddings.openai_batch import waiting as openai_batch
         from squadron.runs import report
         from squadron.runs.plan import plan_run
         from squadron.terminal import tables as terminal
 
         with terminal.shown_progress():
             planned = plan_run(resolved.settings, "dry-run", dry_run=True)
-        found = report.plan_report(planned) | {"in_batches": openai_batch.is_wanted(resolved.settings)}
+        found = report.plan_report(planned) | {"in_batches": resolved.settings.embedding.in_batches}
         _print(found, as_json, terminal.show_plan)
 
 

@@ -26,19 +26,17 @@ def batched_shard(settings: Settings, plan: Plan, shard: Shard) -> Batched | Non
 
     Raises TaskDeferred while a batch is under way.
     """
-    from squadron.embeddings.openai_batch import waiting as openai_batch
-
-    if not openai_batch.is_wanted(settings):
+    if not settings.embedding.in_batches:
         return None
-    from squadron.embeddings.openai_batch.work import advanced
     from squadron.generations.catalog import Generations
+    from squadron.runs import batched_shard as batch_mode
 
     Generations.of(settings).planned(plan.generation, plan.run_id)  # an outdated plan submits nothing
     state = get_current_context()["task_state_store"]
     batches = read_payload(dict[str, str], state.get(STATE_KEY, {}))
     try:
-        spending = openai_batch.spent_by(settings, plan, shard, budget_alert)
-        batched = advanced(settings, shard, batches, spending)
+        spending = batch_mode.batch_spending(settings, plan, shard, budget_alert)
+        batched = batch_mode.batched_shard(settings, shard, batches, spending)
     finally:
         state.set(STATE_KEY, dict(batches))
     if not batched.ready:
@@ -48,9 +46,9 @@ def batched_shard(settings: Settings, plan: Plan, shard: Shard) -> Batched | Non
 
 def _deferral(settings: Settings, batched: Batched) -> TaskDeferred:
     from openai_batch_wait import BatchesEnded  # of plugins/
-    from squadron.embeddings.openai_batch import waiting as openai_batch
+    from squadron.runs.batched_shard import LONGEST_SECONDS as limit
 
-    service, limit = settings.embedding.openai, openai_batch.LONGEST_SECONDS
+    service = settings.embedding.openai
     trigger = BatchesEnded(
         service.base_url, list(batched.pending), batched.wait_seconds, service.batch_poll_seconds, limit
     )

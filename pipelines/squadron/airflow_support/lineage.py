@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from squadron.airflow_support.connection_types import CONNECTION_TYPES
+from squadron.settings.addresses import without_secrets, without_user
 from squadron.settings.registry import STORES
 
 if TYPE_CHECKING:
@@ -120,11 +121,10 @@ def corpus_name(settings: Settings) -> tuple[str, str]:
         return "hf://datasets", "rajpurkar/squad"
     if "://" not in source.path:
         return "file", str(Path(source.path).absolute())
-    scheme, _, rest = source.path.partition("://")
-    if scheme.startswith("http"):
-        rest = rest.partition("?")[0]  # the signature of a signed URL is a secret
+    is_http = source.path.startswith("http")  # elsewhere a question mark may be a glob's
+    scheme, _, rest = (without_secrets if is_http else without_user)(source.path).partition("://")
     host, _, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}".replace("file://", "file"), f"/{path}" if scheme == "file" else path
+    return f"{scheme}://{host}".replace("file://", "file"), f"/{path}" if scheme == "file" else path
 
 
 def generation_name(settings: Settings, generation: str) -> tuple[str, str]:
@@ -136,9 +136,8 @@ def generation_name(settings: Settings, generation: str) -> tuple[str, str]:
         parts = urlsplit(address)
         database = parts.path.strip("/") or "postgres"
         return f"postgres://{_postgres_host(parts)}", f"{database}.{section.schema_name}.{generation}"
-    address = address.partition("://")[2] or address
-    host, slash, path = address.partition("?")[0].partition("/")
-    return f"{store}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/"), generation
+    host_and_path = without_secrets(address if "://" in address else f"{store}://{address}").partition("://")[2]
+    return f"{store}://{host_and_path}".rstrip("/"), generation
 
 
 def _postgres_host(parts: SplitResult) -> str:

@@ -17,12 +17,11 @@ from squadron.cache.vectors import EmbeddingCache
 from squadron.corpus import quarantine
 from squadron.dataflow.cached_vectors import cached_vectors, opened_cache
 from squadron.dataflow.driver import Graph
-from squadron.embeddings.openai_batch import waiting as openai_batch
-from squadron.embeddings.openai_batch.batched import Batched
 from squadron.embeddings.remote.failures import RefusedTextsError
 from squadron.generations.catalog import Generations
 from squadron.process.prefetch import made_ahead
 from squadron.process.progress import Progress
+from squadron.runs.batched_shard import Batched, batched_vectors, forget_batches
 from squadron.runs.budget import Alert, Spending, by_endpoint, model_counters
 from squadron.runs.results import Ingested, Plan
 from squadron.settings.schema import Settings
@@ -63,7 +62,7 @@ def ingest_shard(
     stage = f"ingest {shard.number + 1}/{len(plan.shards)}" if len(plan.shards) > 1 else "ingest"
     progress = Progress(stage, shard.passages, "passages")
     spending = Spending(settings, plan, shard, lambda: model_counters(graph.made("model")), alert)
-    for job, tokens in batched.billed if batched else ():
+    for job, tokens in batched.billed_tokens if batched else ():
         spending.note_batch(job, tokens)
     refused = quarantine.Findings(settings, plan.run_id, f"shard-{shard.number:05d}")
     spending.check()
@@ -73,7 +72,8 @@ def ingest_shard(
         lambda embedded: _written(graph, table, embedded, progress),
         spending.check,
     )
-    openai_batch.forget(settings, batched)
+    if batched:
+        forget_batches(settings, batched)
     refused.write()
     usage = spending.usage()
     return replace(
@@ -126,8 +126,10 @@ def _embedded(
     sent = _tokens_to_send(cache, texts, passages)
     reasons: dict[int, str] = {}
     try:
-        embed = batched.vectors if batched else cached_vectors
-        vectors, cached = embed(graph, cache, "embeddings", texts)
+        if batched:
+            vectors, cached = batched_vectors(batched, graph, cache, texts)
+        else:
+            vectors, cached = cached_vectors(graph, cache, "embeddings", texts)
     except RefusedTextsError as refusal:
         vectors, cached, reasons = refusal.embeddings, 0, refusal.reasons
     except BaseException:

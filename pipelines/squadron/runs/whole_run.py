@@ -1,7 +1,7 @@
 """Runs: all steps of an ingest, one after the other, in this process."""
 
-from squadron.embeddings.openai_batch import waiting as openai_batch
 from squadron.generations.catalog import Generations
+from squadron.runs.batched_shard import batched_shards
 from squadron.runs.collection_lock import only_run
 from squadron.runs.evaluate import evaluate
 from squadron.runs.finish import finish
@@ -28,7 +28,7 @@ def _ingested(settings: Settings) -> RunReport:
     generations = Generations.of(settings)
     plan = plan_run(settings, leftovers.process_run_id(), generations=generations)
     try:
-        batched = openai_batch.waited(settings, plan.shards, plan)
+        batched = batched_shards(settings, plan.shards, plan)
         ingested = sum(
             (
                 ingest_shard(settings, plan, shard, None, batched.get(shard.number), generations)

@@ -1,4 +1,4 @@
-"""Places: which paths and addresses the params of a run may name.
+"""Allowed paths: which paths and addresses the params of a run may name.
 
 Who may trigger a run need not be allowed to read every file of a worker, nor to have a service's key sent to a server
 of their choice. What `config/` and Airflow Variables say is taken as it is; params may name the same places, folders
@@ -7,22 +7,16 @@ environment lists: folders and beginnings of addresses, with spaces between them
 """
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from squadron.errors import SettingsError
+from squadron.settings.addresses import bears_secret
 from squadron.settings.home import home
 
 VARIABLE = "SQUADRON_ALLOWED_PATHS"
 HUB = "hf://datasets/"
-_SECRET = re.compile(
-    r"""://[^/?\#@\s]*:[^/?\#@\s]*@  # user:password@
-    | [?&;\#] (?:[\w.-]*[-_.])?       # the last word of a parameter's name
-        (?:api_?key|key|token|sig|signature|secret|password|sslpassword|passwd|pwd|credential) =""",
-    re.VERBOSE | re.IGNORECASE,
-)
 
 
 def refuse_foreign(key: str, value: Any, known: Any, layer: str) -> None:
@@ -45,11 +39,11 @@ def refuse_foreign(key: str, value: Any, known: Any, layer: str) -> None:
 def refuse_secrets(key: str, value: Any, layer: str) -> None:
     """Raise SettingsError when the value of a setting that is a path or an address bears a password or a key.
 
-    Settings are told: in logs, in XCom, in reports.
+    Settings are shown: in logs, in XCom, in reports.
     """
-    if any(_SECRET.search(place) for place in _each(value)):
+    if any(bears_secret(place) for place in _each(value)):
         raise SettingsError(
-            f"{key} (from {layer}) bears a password or a key, and settings are told in logs and reports: take it out. "
+            f"{key} (from {layer}) bears a password or a key, and settings are shown in logs and reports: take it out. "
             "Secrets belong in Airflow Connections, or in the variables of the environment that the service's own "
             "client reads (README, Settings)"
         )

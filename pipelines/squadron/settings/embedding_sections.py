@@ -161,3 +161,8 @@ class EmbeddingSettings(Section):
     openai: OpenAISettings = OpenAISettings()
     cohere: CohereSettings = CohereSettings()
     hashing: HashingSettings = HashingSettings()
+
+    @property
+    def in_batches(self) -> bool:
+        """Whether passages are embedded by OpenAI's Batch API."""
+        return self.service == "openai" and self.openai.mode == "batch"

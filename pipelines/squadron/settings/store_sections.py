@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
+from squadron.settings.addresses import bears_secret
 from squadron.settings.types import ADDRESS, LOCATION, Fraction, Name, Section
 
 Deadline = Annotated[float, Field(gt=0, le=3600)]
@@ -106,7 +107,7 @@ class PgvectorSettings(Section):
     def _uri_bears_no_password(self) -> "PgvectorSettings":
         if not re.match(r"postgres(ql)?://", self.uri):
             raise ValueError("store.pgvector.uri: wanted postgresql://USER@HOST:PORT/DATABASE")
-        if re.search(r"://[^@/?#]*:[^@]+@|password=", self.uri):
+        if bears_secret(self.uri):
             raise ValueError("store.pgvector.uri bears a password: take it out, and set PGPASSWORD or ~/.pgpass")
         return self
 

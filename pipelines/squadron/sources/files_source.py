@@ -13,6 +13,7 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
 from squadron.errors import SourceError, UnreachableSourceError
+from squadron.settings.addresses import without_secrets
 from squadron.settings.schema import ColumnSettings, SourceSettings
 from squadron.sources.formats import PACKED, READERS, BrokenFileError, reader_of
 from squadron.sources.rows import Unreadable, readable_rows
@@ -34,7 +35,7 @@ def read_rows(source: SourceSettings) -> Iterator[pa.RecordBatch | Unreadable]:
 
 def read_file(path: str, columns: ColumnSettings, files: int = 1) -> Iterator[pa.RecordBatch | Unreadable]:
     """The rows of one file of so many; its name's ending says the format, and how it is packed."""
-    reader, place, known = reader_of(path), _without_secrets(path), False
+    reader, place, known = reader_of(path), without_secrets(path), False
     if reader is None:
         raise SourceError(f"{place} is of no known format: wanted a name that ends in {_endings()}")
     try:
@@ -59,7 +60,7 @@ def read_file(path: str, columns: ColumnSettings, files: int = 1) -> Iterator[pa
 
 def _paths(pattern: str) -> tuple[list[str], dict[str, str]]:
     """The files that a path, a folder or a glob stands for, and the folders that cannot be listed, with the reason."""
-    shown = repr(_without_secrets(pattern))
+    shown = repr(without_secrets(pattern))
     try:
         filesystem, root = fsspec.core.url_to_fs(pattern)
     except (ValueError, ImportError) as error:  # no such protocol; its package is not installed
@@ -132,9 +133,4 @@ def _endings() -> str:
 
 
 def _reason(error: BaseException) -> str:
-    return _without_secrets(getattr(error, "strerror", None) or str(error) or type(error).__name__)[:300]
-
-
-def _without_secrets(text: str) -> str:
-    """Addresses without a user, a password and a query, which may hold a signature."""
-    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", re.sub(r"://[^/\s@]*@", "://", text))
+    return without_secrets(getattr(error, "strerror", None) or str(error) or type(error).__name__)[:300]

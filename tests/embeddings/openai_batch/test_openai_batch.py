@@ -13,14 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 from squadron.__main__ import app
+from squadron.cache.vectors import text_digest
 from squadron.dataflow.vector_space import vector_space
-from squadron.embeddings.openai_batch.jobs import key_of
 from squadron.embeddings.openai_batch.service import parts
-from squadron.embeddings.openai_batch.waiting import waited
-from squadron.embeddings.openai_batch.work import advanced
 from squadron.embeddings.remote.failures import BusyServiceError, DeniedServiceError
 from squadron.errors import GuardError, SettingsError
 from squadron.generations.search import search
+from squadron.runs.batched_shard import batched_shard, batched_shards
 from squadron.runs.ingest_shard import ingest_shard
 from squadron.runs.plan import plan_run
 from squadron.runs.whole_run import ingest
@@ -212,7 +211,7 @@ def test_a_wrong_key_is_told_without_showing_it(server: OpenAIBatchServer, batch
     with pytest.raises(
         DeniedServiceError, match=r"answered 401: the key was refused. Correct OPENAI_API_KEY"
     ) as raised:
-        advanced(settings, plan.shards[0], {})
+        batched_shard(settings, plan.shards[0], {})
 
     assert KEY not in str(raised.value)
     assert raised.value.__context__ is None
@@ -259,11 +258,11 @@ def test_a_lost_memory_is_found_in_the_services_list(server: OpenAIBatchServer, 
     settings = batch_settings()
     plan = plan_run(settings, "run")
     server.page = 1
-    advanced(settings, plan.shards[0], {})
+    batched_shard(settings, plan.shards[0], {})
     for file in Path(str(settings.cache.path), "batches").rglob("*.json"):
         file.unlink()
 
-    advanced(settings, plan.shards[0], {})
+    batched_shard(settings, plan.shards[0], {})
 
     assert len(server.batches) == 1
 
@@ -275,13 +274,13 @@ def test_a_shard_that_failed_after_its_batch_asks_no_refused_text_again(
     server.refused.add(line(7))
     plan = plan_run(settings, "run")
     batches: dict[str, str] = {}
-    while not (first := advanced(settings, plan.shards[0], batches)).ready:
+    while not (first := batched_shard(settings, plan.shards[0], batches)).ready:
         pass
 
-    again = advanced(settings, plan.shards[0], {})  # as after a crash
+    again = batched_shard(settings, plan.shards[0], {})  # as after a crash
 
     assert again == first
-    assert [key for key, _ in again.reasons] == [key_of(line(7))]
+    assert [key for key, _ in again.reasons] == [text_digest(line(7)).hex()]
     assert len(server.batches) == 1
 
 
@@ -291,7 +290,7 @@ def test_what_the_cache_lost_after_the_batch_is_embedded_at_once(
     settings = batch_settings()
     server.refused.add(line(7))
     plan = plan_run(settings, "run")
-    batched = waited(settings, plan.shards)[0]
+    batched = batched_shards(settings, plan.shards)[0]
     server.refused = {line(8)}
     for file in Path(str(settings.cache.path)).rglob("*.parquet"):
         file.unlink()
@@ -398,7 +397,7 @@ def test_what_a_batch_was_billed_counts_once_however_often_it_is_told(
 ) -> None:
     settings = batch_settings(**{"budget.max_tokens": 100_000})
     plan = plan_run(settings, "run")
-    (batched,) = waited(settings, plan.shards, plan).values()
+    (batched,) = batched_shards(settings, plan.shards, plan).values()
 
     first = ingest_shard(settings, plan, plan.shards[0], None, batched)
     second = ingest_shard(settings, plan, plan.shards[0], None, batched)
@@ -411,7 +410,7 @@ def test_a_job_of_a_run_that_died_is_counted_though_a_document_has_left_since(
 ) -> None:
     settings = batch_settings()
     plan = plan_run(settings, "dead")
-    advanced(settings, plan.shards[0], {})  # submitted; then the process dies
+    batched_shard(settings, plan.shards[0], {})  # submitted; then the process dies
     lines = [json.dumps({"id": str(number), "text": line(number)}) + "\n" for number in range(1, DOCUMENTS)]
     (tmp_path / "corpus.jsonl").write_text("".join(lines))
 
@@ -429,7 +428,7 @@ def test_a_job_of_two_shards_is_counted_once_and_is_there_for_both(
     server: OpenAIBatchServer, batch_settings: Changed, tmp_path: Path
 ) -> None:
     plan = plan_run(batch_settings(), "dead")
-    advanced(batch_settings(), plan.shards[0], {})  # one shard then
+    batched_shard(batch_settings(), plan.shards[0], {})  # one shard then
 
     report = ingest(batch_settings(**{"ingest.shard_passages": 15}))  # three now
 

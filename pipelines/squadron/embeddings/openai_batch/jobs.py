@@ -1,6 +1,6 @@
 """Jobs: the texts that were given to OpenAI's Batch API, remembered beside the cache until they are done with.
 
-A job is a set of texts of one vector space, known by their digests; its name is a digest of these. It is written
+A job is a set of texts of one vector space, known by their keys; its name is a digest of these. It is written
 down before it is submitted, and its name goes with the batch. Whoever comes back after a crash, on another machine
 or with a corpus that changed since, learns here which texts are under way, and from the service in which batch.
 """
@@ -10,10 +10,10 @@ import logging
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import fsspec
 
+from squadron.cache.vectors import text_digest
 from squadron.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -29,10 +29,10 @@ class Job:
     name: str
     """32 hex digits: a digest of the vector space and the texts."""
     keys: frozenset[str]
-    """Digests of its texts."""
+    """`text_digest` of each of its texts, in hex."""
     since: float
     """Unix time at which it was first written down."""
-    tokens: int = 0
+    billed_tokens: int = 0
     """What the service billed for it, once that is known."""
 
 
@@ -41,7 +41,7 @@ class Jobs:
 
     def __init__(self, cache_path: str, vector_space: Mapping[str, str]) -> None:
         self._filesystem, root = fsspec.core.url_to_fs(cache_path)
-        self._space = _digest(repr(sorted(vector_space.items())))
+        self._space = text_digest(repr(sorted(vector_space.items()))).hex()
         self._folder = f"{root.rstrip('/')}/batches/{self._space}"
 
     def of(self, keys: Collection[str]) -> list[Job]:
@@ -52,13 +52,13 @@ class Jobs:
 
     def opened(self, keys: Collection[str]) -> Job:
         """The job of exactly these texts, written down."""
-        name = _digest("\n".join([self._space, *sorted(keys)]))
+        name = text_digest("\n".join([self._space, *sorted(keys)])).hex()
         return self._read(name) or self.written(Job(name, frozenset(keys), time.time()))
 
     def written(self, job: Job) -> Job:
         """Write a job down, in place of what was known of it."""
         target = self._path(job.name)
-        kept = {"since": job.since, "tokens": job.tokens, "texts": sorted(job.keys)}
+        kept = {"since": job.since, "tokens": job.billed_tokens, "texts": sorted(job.keys)}
         try:
             self._filesystem.makedirs(self._folder, exist_ok=True)
             with self._filesystem.open(target + ".new", "wb") as file:
@@ -103,12 +103,3 @@ class Jobs:
             self.close(name)
             return None
         return job
-
-
-def key_of(text: str) -> str:
-    """The digest that a text is known by: 32 hex digits, a `custom_id` of the Batch API; in the cache, too."""
-    return _digest(text)
-
-
-def _digest(text: str) -> str:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -22,8 +22,8 @@ import numpy as np
 import openai
 from openai.types import Batch
 
+from squadron.embeddings.openai_batch.batched import PENDING
 from squadron.embeddings.openai_batch.jobs import KEPT_SECONDS
-from squadron.embeddings.openai_batch.waiting import PENDING
 from squadron.embeddings.openai_embeddings import NO_CREDIT, OWN, OWN_HOST
 from squadron.embeddings.remote.access import api_key, host_of, missing_key
 from squadron.embeddings.remote.failures import (
@@ -82,6 +82,7 @@ class BatchService:
 
     def __init__(self, settings: OpenAISettings, dimension: int) -> None:
         self.name = host_of(settings.base_url, "embedding.openai.base_url")
+        self.poll_seconds = settings.batch_poll_seconds
         self._settings = settings
         self._dimension = dimension
         self._key = api_key(OWN)

@@ -24,6 +24,7 @@ from weaviate.proto.v1 import weaviate_pb2_grpc
 
 from squadron.errors import SettingsError, StoreError
 from squadron.process.retries import Failure, Retries
+from squadron.settings.addresses import without_user
 from squadron.settings.credentials import CREDENTIALS
 from squadron.settings.store_sections import WeaviateSettings
 
@@ -106,7 +107,7 @@ def _opened(settings: WeaviateSettings) -> Connection:
         code, reason = failure(error)
         if code in UNAUTHENTICATED:
             raise refused_key(settings) from error
-        attempt = f"store.weaviate.uri {shown(settings.uri)!r} cannot be used"
+        attempt = f"store.weaviate.uri {without_user(settings.uri)!r} cannot be used"
         raise _UnopenedError(attempt, f"{reason}. Is a Weaviate server there?") from error
     channel = _channel(addresses, message_bytes)
     headers = (("authorization", f"Bearer {key}"),) if key else ()
@@ -147,14 +148,9 @@ def refused_key(settings: WeaviateSettings) -> SettingsError:
     """The error for a key that is missing or wrong: trying again does not help."""
     found = "refused the key in" if _key() else "wants a key, and there is none in"
     return SettingsError(
-        f"Weaviate at {shown(settings.uri)} {found} {KEY.variable}: set it, or the Airflow connection "
+        f"Weaviate at {without_user(settings.uri)} {found} {KEY.variable}: set it, or the Airflow connection "
         f"{KEY.connection}, to a key that the server accepts"
     )
-
-
-def shown(uri: str) -> str:
-    """The address without a password that someone may have put into it."""
-    return re.sub(r"//[^/]*@", "//", uri)
 
 
 def _key() -> str:
@@ -180,7 +176,7 @@ def _addresses(settings: WeaviateSettings) -> ConnectionParams:
             grpc_secure=secure,
         )
     except ValueError as error:
-        raise SettingsError(f"store.weaviate.uri {shown(settings.uri)!r} cannot be used: {error}") from error
+        raise SettingsError(f"store.weaviate.uri {without_user(settings.uri)!r} cannot be used: {error}") from error
 
 
 def _channel(addresses: ConnectionParams, message_bytes: int) -> grpc.Channel:
@@ -202,7 +198,7 @@ def _check_channel(connection: Connection, target: str) -> None:
         connection.close()
         code, reason = failure(error)
         raise _UnopenedError(
-            f"store.weaviate.uri {shown(settings.uri)!r} answers, but nothing speaks gRPC at {target}",
+            f"store.weaviate.uri {without_user(settings.uri)!r} answers, but nothing speaks gRPC at {target}",
             f"{code}: {reason}. Set store.weaviate.grpc_port, and store.weaviate.grpc_host where it is another",
         ) from error
 

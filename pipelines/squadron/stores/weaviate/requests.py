@@ -10,6 +10,7 @@ from weaviate.exceptions import WeaviateBaseError, WeaviateRetryError
 
 from squadron.errors import StoreError
 from squadron.process.retries import LONGEST_STORE_PAUSE_SECONDS, Failure, Retries, pause_seconds, retried
+from squadron.settings.addresses import without_user
 from squadron.stores.weaviate.connection import (
     UNAUTHENTICATED,
     Connection,
@@ -17,7 +18,6 @@ from squadron.stores.weaviate.connection import (
     failure,
     may_pass,
     refused_key,
-    shown,
 )
 
 CLIENT_ATTEMPTS = 6
@@ -52,7 +52,7 @@ def answered(connection: Connection, doing: str, call: Callable[[], _Answer]) ->
         if code == "DEADLINE_EXCEEDED":
             reason += f" (store.weaviate.timeout_seconds is {settings.timeout_seconds:g})"
         repeated = any(isinstance(link, WeaviateRetryError) for link in chained(error))
-        attempt = f"Weaviate at {shown(settings.uri)} did not {doing}"
+        attempt = f"Weaviate at {without_user(settings.uri)} did not {doing}"
         attempts = CLIENT_ATTEMPTS if repeated else 1
         return Failure(attempt, f"{code}: {reason}", may_pass(code, reason), attempts=attempts)
 
