@@ -51,7 +51,7 @@ def refuse_secrets(key: str, value: Any, layer: str) -> None:
         raise SettingsError(
             f"{key} (from {layer}) bears a password or a key, and settings are told in logs and reports: take it out. "
             "Secrets belong in Airflow Connections, or in the variables of the environment that the service's own "
-            "client reads (README, Settings)"
+            "client reads (docs/backends.md)"
         )
 
 
