@@ -1,13 +1,14 @@
 """Every setting explained: key, type, default, description. `config --explain` and docs/settings.md print the same."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic.json_schema import JsonSchemaValue
 
 from squadron.errors import SettingsError
 from squadron.settings.registry import REGISTRIES, unknown
-from squadron.settings.schema import Settings, marked
+from squadron.settings.section_schemas import SectionSchema, section_schemas
 
 _HEAD = """\
 <!-- `make docs` writes this file: edit the descriptions in pipelines/squadron/settings/, not here. -->
@@ -44,35 +45,24 @@ class Explanation:
         return table_row(f"`{self.key}`", self.type, f"`{self.default}`", self.description.replace("<", "&lt;"))
 
 
-@dataclass(frozen=True)
-class Section:
-    """The settings that share a prefix; subsections are sections of their own."""
-
-    prefix: str
-    """Empty: the settings of the top level."""
-    description: str
-    settings: tuple[Explanation, ...]
-
-
 def explanations(prefix: str = "") -> list[Explanation]:
     """The settings whose key is `prefix` or begins with it and a dot; all of them without one.
 
     Raises SettingsError, naming the nearest section or setting, when there is none.
     """
-    sections = list(_sections())
-    settings = [setting for section in sections for setting in section.settings]
-    wanted = prefix.rstrip(".")
-    chosen = [each for each in settings if not wanted or each.key == wanted or each.key.startswith(wanted + ".")]
-    if not chosen:
-        names = [section.prefix for section in sections if section.prefix]
-        keys = [each.key for each in settings]
-        raise SettingsError(unknown("a setting, or a section of settings", prefix, names, nearest_of=keys))
-    return chosen
+    settings = [setting for section in section_schemas() for setting in _explained(section)]
+    name = prefix.rstrip(".")
+    matching = [setting for setting in settings if not name or f"{setting.key}.".startswith(f"{name}.")]
+    if not matching:
+        sections = [section.prefix for section in section_schemas() if section.prefix]
+        keys = [setting.key for setting in settings]
+        raise SettingsError(unknown("a setting, or a section of settings", prefix, sections, nearest_of=keys))
+    return matching
 
 
 def settings_page() -> str:
     """docs/settings.md."""
-    return "\n".join([_HEAD, *(_section_lines(section) for section in _sections())])
+    return "\n".join([_HEAD, *(_section_lines(section) for section in section_schemas())])
 
 
 def table_row(*cells: str) -> str:
@@ -80,42 +70,30 @@ def table_row(*cells: str) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _section_lines(section: Section) -> str:
+def _section_lines(section: SectionSchema) -> str:
     title = f"`{section.prefix}`" if section.prefix else "Top level"
     head = "| key | type | default | meaning |\n|---|---|---|---|"
-    rows = "\n".join(setting.row() for setting in section.settings)
+    rows = "\n".join(setting.row() for setting in _explained(section))
     return f"## {title}\n\n{section.description}\n\n{head}\n{rows}\n"
 
 
-def _sections() -> Iterator[Section]:
-    """In the order of the models, each before its subsections."""
-    schema = Settings.model_json_schema()
-    yield from _walked(schema, "", schema["$defs"])
+def _explained(section: SectionSchema) -> list[Explanation]:
+    return [
+        Explanation(key, _type(field), json.dumps(field["default"], ensure_ascii=False), field["description"])
+        for key, field in section.settings.items()
+    ]
 
 
-def _walked(model: dict[str, Any], prefix: str, models: dict[str, Any]) -> Iterator[Section]:
-    sections, settings = {}, []
-    for name, field in model["properties"].items():
-        key = f"{prefix}.{name}".lstrip(".")
-        if "$ref" in field:
-            sections[key] = models[field["$ref"].rpartition("/")[2]]
-        else:
-            settings.append(Explanation(key, _type(key, field), _json(field["default"]), field["description"]))
-    yield Section(prefix, model["description"], tuple(settings))
-    for key, section in sections.items():
-        yield from _walked(section, key, models)
-
-
-def _type(key: str, field: dict[str, Any]) -> str:
-    """A field's JSON schema in words: `integer, 16 or more; or null`."""
-    if registry := marked("registry").get(key):
-        return _choices(REGISTRIES[registry])
+def _type(field: JsonSchemaValue) -> str:
+    """A setting's JSON schema in words: `integer, 16 or more; or null`."""
+    if "registry" in field:
+        return _choices(REGISTRIES[field["registry"]])
     alternatives = field.get("anyOf", [field])
     words = [_words(alternative) for alternative in alternatives if alternative.get("type") != "null"]
     return " or ".join(words) + ("; or null" if len(words) < len(alternatives) else "")
 
 
-def _words(schema: dict[str, Any]) -> str:
+def _words(schema: JsonSchemaValue) -> str:
     if "enum" in schema:
         return _choices(schema["enum"])
     match schema["type"]:
@@ -130,7 +108,7 @@ def _words(schema: dict[str, Any]) -> str:
     return str(schema["type"])
 
 
-def _bounds(schema: dict[str, Any]) -> str:
+def _bounds(schema: JsonSchemaValue) -> str:
     lowest, highest, above = (schema.get(name) for name in ("minimum", "maximum", "exclusiveMinimum"))
     if above is not None:
         return f" above {above}" + (f", at most {highest}" if highest is not None else "")
@@ -141,7 +119,3 @@ def _bounds(schema: dict[str, Any]) -> str:
 
 def _choices(names: Iterable[str]) -> str:
     return "one of " + ", ".join(f"`{name}`" for name in names)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
