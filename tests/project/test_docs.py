@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from squadron.__main__ import app
+from squadron.runs.whole_run import ingest
 from squadron.settings.known_models import Model
 from squadron.settings.layers import Layer, assignments, resolve
 from squadron.settings.registry import REGISTRIES, load
@@ -168,6 +169,25 @@ def test_an_example_in_python_compiles_and_imports_what_there_is(text: str) -> N
             assert [name.name for name in node.names if not hasattr(module, name.name)] == []
         elif isinstance(node, ast.Import):
             assert [importlib.import_module(name.name) for name in node.names]
+
+
+def test_the_readme_s_own_csv_is_ingested_and_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = {name: block for name, block in BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8")) if name}
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "tickets.toml").write_text(text["toml"] + 'embedding.service = "hashing"\n')
+    (tmp_path / "tickets.csv").write_text(
+        "id,subject,body,status\nT-1,Login,I am locked out,open\nT-2,Invoice,Wrong VAT,open\nT-3,Login,locked,closed\n"
+    )
+    monkeypatch.setenv("SQUADRON_HOME", str(tmp_path))
+
+    ingest(resolve([Layer("the test", {"collection": "tickets"}, tmp_path)]).settings)
+    exec(compile(text["python"], "README.md", "exec"), {})
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("1 T-1 Login open ")
+    assert second.startswith("2 T-2 Invoice open ")
 
 
 @pytest.mark.parametrize(("title", "registry"), [("a store", "stores"), ("an embedding service", "embeddings")])
