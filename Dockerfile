@@ -15,7 +15,7 @@ RUN mkdir --parents /opt/airflow/.squadron /opt/airflow/passwords /tmp/squadron
 COPY requirements.txt /tmp/squadron/
 RUN pip install --no-cache-dir --requirement /tmp/squadron/requirements.txt
 
-COPY --chown=airflow:root pyproject.toml /tmp/squadron/
+COPY --chown=airflow:root pyproject.toml README.md LICENSE /tmp/squadron/
 COPY --chown=airflow:root pipelines/ /tmp/squadron/pipelines/
 RUN pip install --no-cache-dir --no-deps /tmp/squadron
 

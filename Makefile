@@ -31,7 +31,7 @@ local_settings := --set store.weaviate.uri=http://127.0.0.1:8081 --set store.wea
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install ingest search airflow test test-all lint lock audit clean
+.PHONY: help install ingest search airflow test test-all lint docs lock audit clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ test-all: $(INSTALLED) ## Run all tests
 
 lint: $(INSTALLED) ## Check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+docs: $(INSTALLED) ## Write the pages of docs/ that come from the code
+	@$(BIN)/python docs
 
 lock: $(INSTALLED) ## Make requirements.txt anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --extra airflow --extra dev pyproject.toml \

@@ -62,7 +62,7 @@ def plan(assignments: Assignments = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def search(
-    question: str,
+    question: Annotated[str, typer.Argument(help="What to look for, in plain words.")],
     top_k: Annotated[int, typer.Option(min=1, help="How many passages.")] = 5,
     filters: Annotated[
         list[str] | None, typer.Option("--filter", metavar="COLUMN=VALUE", help="Only passages with this value.")
@@ -117,7 +117,11 @@ def verify(
 
 
 @app.command()
-def explain(document_id: str, assignments: Assignments = None, as_json: AsJson = False) -> None:
+def explain(
+    document_id: Annotated[str, typer.Argument(help="The document's id, as the corpus has it.")],
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
     """Say why a document is in the index, out of it, stale, or in quarantine."""
     with _refusals():
         resolved = _resolved(assignments)
@@ -141,7 +145,7 @@ def generations(assignments: Assignments = None, as_json: AsJson = False) -> Non
 
 @app.command()
 def promote(
-    generation: str,
+    generation: Annotated[str, typer.Argument(help="Its name, as `squadron generations` prints it.")],
     force: Annotated[bool, typer.Option("--force", help="Also one that no run has finished.")] = False,
     assignments: Assignments = None,
     as_json: AsJson = False,
@@ -209,9 +213,23 @@ def cache(
 
 
 @app.command()
-def config(assignments: Assignments = None, as_json: AsJson = False) -> None:
+def config(
+    prefix: Annotated[
+        str, typer.Argument(show_default=False, help="With --explain: a section, such as store.lancedb, or a setting.")
+    ] = "",
+    explain: Annotated[bool, typer.Option("--explain", help="Say what each setting is, whatever its value.")] = False,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
     """Show every setting, and where its value comes from."""
     with _refusals():
+        if explain:
+            _explain_settings(prefix, as_json)
+            return
+        if prefix:
+            from squadron.errors import SettingsError
+
+            raise SettingsError(f"{prefix!r} goes with --explain: say squadron config --explain {prefix}")
         resolved = _resolved(assignments)
         from squadron.terminal import tables as terminal
 
@@ -220,7 +238,10 @@ def config(assignments: Assignments = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def graph(file: Path, assignments: Assignments = None) -> None:
+def graph(
+    file: Annotated[Path, typer.Argument(help="Where to draw it: a name that ends in .svg, .png or .pdf.")],
+    assignments: Assignments = None,
+) -> None:
     """Draw the Hamilton graph of the configured backends into FILE (.svg, .png or .pdf)."""
     with _refusals():
         resolved = _resolved(assignments)
@@ -228,6 +249,16 @@ def graph(file: Path, assignments: Assignments = None) -> None:
 
         graphs.draw(resolved.settings, file)
         typer.echo(f"{file} shows the graph", err=True)
+
+
+def _explain_settings(prefix: str, as_json: bool) -> None:
+    from squadron.terminal import tables as terminal
+    from squadron.terminal.settings_page import explanations
+
+    chosen = explanations(prefix)
+    lines = [line for setting in chosen for line in setting.lines()]
+    shown = {"settings": [vars(setting) for setting in chosen]}
+    _print(shown, as_json, lambda _, console: terminal.show_lines(lines, console))
 
 
 def _resolved(assignments: list[str] | None) -> "Resolved":

@@ -46,10 +46,10 @@ def batched_shard(settings: Settings, plan: Plan, shard: Shard) -> Batched | Non
 
 def _deferral(settings: Settings, batched: Batched) -> TaskDeferred:
     from openai_batch_wait import BatchesEnded  # of plugins/
-    from squadron.runs.batched_shard import LONGEST_SECONDS as limit
+    from squadron.runs.batched_shard import LONGEST_SECONDS
 
     service = settings.embedding.openai
     trigger = BatchesEnded(
-        service.base_url, list(batched.pending), batched.wait_seconds, service.batch_poll_seconds, limit
+        service.base_url, list(batched.pending), batched.wait_seconds, service.batch_poll_seconds, LONGEST_SECONDS
     )
-    return TaskDeferred(trigger=trigger, method_name="resume", timeout=timedelta(seconds=limit + 3600))
+    return TaskDeferred(trigger=trigger, method_name="resume", timeout=timedelta(seconds=LONGEST_SECONDS + 3600))

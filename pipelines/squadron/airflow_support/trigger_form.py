@@ -1,12 +1,10 @@
 """The trigger form: every setting of a run as a field, with its type, choices and default."""
 
-from collections.abc import Iterator
-from functools import cache
-
 from pydantic.json_schema import JsonSchemaValue
 
 from squadron.settings.registry import REGISTRIES
 from squadron.settings.schema import Settings, value_of
+from squadron.settings.section_schemas import section_schemas
 
 SECTIONS = {
     "source": "Corpus",
@@ -36,27 +34,10 @@ def form_fields(defaults: Settings) -> dict[str, JsonSchemaValue]:
     """
     return {
         key: _field(key, setting, value_of(defaults, key))
-        for key, setting in _setting_schemas()
+        for section in section_schemas()
+        for key, setting in section.settings.items()
         if key not in _SETTINGS_OF_THE_DAG
     }
-
-
-@cache
-def _setting_schemas() -> tuple[tuple[str, JsonSchemaValue], ...]:
-    """Every setting as (dotted key, pydantic's JSON schema), in the order of their declaration."""
-    schema = Settings.model_json_schema()
-    return tuple(_leaf_schemas(schema, schema["$defs"]))
-
-
-def _leaf_schemas(
-    section: JsonSchemaValue, definitions: dict[str, JsonSchemaValue], prefix: str = ""
-) -> Iterator[tuple[str, JsonSchemaValue]]:
-    for name, setting in section["properties"].items():
-        if "$ref" in setting:
-            subsection = definitions[setting["$ref"].removeprefix("#/$defs/")]
-            yield from _leaf_schemas(subsection, definitions, f"{prefix}{name}.")
-        else:
-            yield prefix + name, setting
 
 
 def _field(key: str, setting: JsonSchemaValue, inherited: object) -> JsonSchemaValue:

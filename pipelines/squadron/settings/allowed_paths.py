@@ -45,7 +45,7 @@ def refuse_secrets(key: str, value: Any, layer: str) -> None:
         raise SettingsError(
             f"{key} (from {layer}) bears a password or a key, and settings are shown in logs and reports: take it out. "
             "Secrets belong in Airflow Connections, or in the variables of the environment that the service's own "
-            "client reads (README, Settings)"
+            "client reads (docs/backends.md)"
         )
 
 
