@@ -6,7 +6,8 @@ from typing import Any
 
 from squadron.errors import SettingsError
 from squadron.settings.home import home
-from squadron.settings.layers import ALIASES, DEFAULT_COLLECTION, Layer, collections
+from squadron.settings.assignments import ALIASES
+from squadron.settings.layers import DEFAULT_COLLECTION, Layer, collections
 from squadron.settings.registry import unknown
 
 VARIABLE = "vector_ingest"
