@@ -1,6 +1,6 @@
 """Runs the DAG `vector_ingest` once, in this process, and shows it: `python dags [--set KEY=VALUE]...`.
 
-For a first look and for the Makefile: the same DAG and tasks as under a scheduler, by Airflow's own `dag.test()`. It has
+For a first look and for the Makefile: the same DAG and tasks as under a scheduler, by Airflow's `dag.test()`. It has
 a database of its own, where a scheduler beside it would take its tasks. Variables and Connections come from the
 environment (AIRFLOW_VAR_..., AIRFLOW_CONN_...) or a secrets backend; or set AIRFLOW_HOME to that of a stopped Airflow.
 """

@@ -1,5 +1,6 @@
 """The Makefile: what it is given reaches the programs as it is, and its help is complete."""
 
+import itertools
 import json
 import os
 import re
@@ -89,7 +90,7 @@ def test_variables_become_settings_as_they_are(
 ) -> None:
     arguments = echoed(make(target, given))["arguments"]
 
-    assert [value for option, value in zip(arguments, arguments[1:], strict=False) if option == "--set"] == pairs
+    assert [value for option, value in itertools.pairwise(arguments) if option == "--set"] == pairs
     assert not (tmp_path / "caught").exists()
 
 

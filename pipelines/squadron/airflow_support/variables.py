@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from squadron.errors import SettingsError
-from squadron.settings.home import home
 from squadron.settings.assignments import ALIASES
+from squadron.settings.home import home
 from squadron.settings.layers import DEFAULT_COLLECTION, Layer, collections
 from squadron.settings.registry import unknown
 
