@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-export AIRFLOW_HOME ?= $(CURDIR)/.squadron/airflow
 export AIRFLOW__CORE__DAGS_FOLDER = $(CURDIR)/dags
 export AIRFLOW__CORE__PLUGINS_FOLDER = $(CURDIR)/plugins
 export AIRFLOW__CORE__LOAD_EXAMPLES = False
@@ -12,13 +11,17 @@ PORT ?= 8080
 # Set, as in many containers, it would have each process compile anew whatever it imports, which doubles its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-# What the variables of a command line mean as settings: make ingest SOURCE=path.parquet LIMIT=500
-settings = $(if $(SOURCE),--set source.name=files --set source.path=$(SOURCE)) \
-	$(if $(LIMIT),--set source.limit=$(LIMIT)) \
-	$(if $(COLLECTION),--set collection=$(COLLECTION)) \
-	$(if $(EMBEDDING),--set embedding.service=$(EMBEDDING)) \
-	$(if $(STORE),--set store.name=$(STORE:-local=)) $(local_settings) \
-	$(foreach pair,$(SET),--set $(pair))
+# What is given on the command line reaches the programs by the environment, as it is: neither make nor a shell reads it.
+GIVEN := SOURCE LIMIT COLLECTION EMBEDDING STORE SET Q
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+export $(GIVEN)
+# What it means as settings: make ingest SOURCE=path.parquet LIMIT=500
+settings = $${SOURCE:+--set source.name=files --set "source.path=$$SOURCE"} \
+	$${LIMIT:+--set "source.limit=$$LIMIT"} \
+	$${COLLECTION:+--set "collection=$$COLLECTION"} \
+	$${EMBEDDING:+--set "embedding.service=$$EMBEDDING"} \
+	$${STORE:+--set "store.name=$${STORE%-local}"} $(local_settings) \
+	$${SET:+--set "$$SET"}
 
 # STORE=pinecone-local and STORE=weaviate-local: a server of the tests' own on loopback, for the one run.
 ifeq ($(STORE),pinecone-local)
@@ -34,9 +37,11 @@ endif
 .PHONY: help install ingest search airflow test test-all lint docs lock audit clean
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 	@echo
-	@echo "  make ingest takes SOURCE=path LIMIT=n COLLECTION=name EMBEDDING=service STORE=name[-local] SET=\"key=value ...\""
+	@echo "make ingest and make search take SOURCE=path LIMIT=n COLLECTION=name EMBEDDING=service STORE=name[-local]"
+	@echo "and SET='key=value key=value ...': a value ends where the name of the next setting begins, and may have spaces;"
+	@echo "a list is a,b or [\"a\",\"b\"]. Quote for your shell as usual; make passes all of it on as it is."
 
 install: $(INSTALLED) ## Create the virtual environment with everything in requirements.txt
 
@@ -45,8 +50,9 @@ ingest: $(INSTALLED) ## Run the DAG once in this process: SQuAD (or SOURCE=...) 
 	@$(if $(local_server),$(local_server) > .squadron/local_store.log & trap "kill $$!" EXIT;) $(BIN)/python dags $(settings)
 
 search: $(INSTALLED) ## Ask the live generation: make search Q="your question"
-	@$(BIN)/python -m squadron search "$(Q)" $(settings)
+	@$(BIN)/python -m squadron search $(settings) -- "$$Q"
 
+airflow: export AIRFLOW_HOME ?= $(CURDIR)/.squadron/airflow
 airflow: $(INSTALLED) ## Start a local Airflow with its UI and the DAG; Ctrl-C stops it (PORT=8080)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" BIN=$(BIN) PORT=$(PORT) sh .ci/airflow # it starts its parts by name
 

@@ -1,7 +1,8 @@
 """Runs the DAG `vector_ingest` once, in this process, and shows it: `python dags [--set KEY=VALUE]...`.
 
-For a first look and for the Makefile: the same DAG, tasks, Variables and Connections as under a scheduler, by
-Airflow's own `dag.test()`.
+For a first look and for the Makefile: the same DAG and tasks as under a scheduler, by Airflow's `dag.test()`. It has
+a database of its own, where a scheduler beside it would take its tasks. Variables and Connections come from the
+environment (AIRFLOW_VAR_..., AIRFLOW_CONN_...) or a secrets backend; or set AIRFLOW_HOME to that of a stopped Airflow.
 """
 
 from __future__ import annotations
@@ -12,37 +13,46 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from squadron.runs.report import RunReport
+    from squadron.settings.schema import Settings
 
+STARTED = time.monotonic()
 ROOT = Path(__file__).resolve().parents[1]
 AIRFLOW_SETTINGS = {
-    "AIRFLOW_HOME": str(ROOT / ".squadron" / "airflow"),
+    "AIRFLOW_HOME": str(ROOT / ".squadron" / "airflow_ingest"),
     "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
     "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",  # else `make airflow` would find them paused
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL",
 }
 
 
 def main() -> int:
-    """Run the DAG, print what it did and what a search finds; 0 done, 1 failed, 2 bad settings."""
+    """Run the DAG, print what it did and what a search finds; 0 done, 1 failed, 2 bad settings, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python dags", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a setting; several, with spaces between",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     arguments = parser.parse_args()
     for name, value in AIRFLOW_SETTINGS.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("SQUADRON_ALLOWED_PATHS", "*")  # who runs this has a shell here
     from squadron.errors import SettingsError, SquadronError
+    from squadron.terminal import interruption
 
     try:
         conf = _run_conf(arguments.set)
-        report = _dag_run(conf)
+        report = _with_total(_dag_run(conf))
         if arguments.json:
             print(json.dumps(report, ensure_ascii=False))
         else:
@@ -50,16 +60,21 @@ def main() -> int:
     except SquadronError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
+    except KeyboardInterrupt:
+        interruption.end_process()
     return 0
 
 
 def _run_conf(pairs: list[str]) -> dict[str, Any]:
-    """The run's conf; wrong settings are refused here, before Airflow starts."""
-    from squadron.settings.layers import Layer, assignments, resolve
+    """The run's conf; wrong settings, and files without the wanted columns, are refused here, before Airflow starts."""
+    from squadron.settings.assignments import assignments
+    from squadron.settings.layers import Layer, resolve
     from squadron.settings.schema import value_of
 
     resolved = resolve([Layer("--set", assignments(pairs), Path.cwd())])
     settings = resolved.settings
+    _check_files(settings)
+    print("Starting Airflow in this process; it takes some seconds ...", file=sys.stderr, flush=True)
     given = {key: value_of(settings, key) for key, layer in resolved.origins.items() if layer == "--set"}
     # As the form gives them: of the right type, lists and not tuples, and null inherits.
     conf = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items() if v is not None}
@@ -71,6 +86,14 @@ def _run_conf(pairs: list[str]) -> dict[str, Any]:
         )
         conf |= {"collection": "sample", "source.name": "sample"}
     return conf
+
+
+def _check_files(settings: Settings) -> None:
+    """Read the first rows of files: raises SourceError for a wrong path, format or column."""
+    if settings.source.name == "files":
+        from squadron.sources.files_source import read_rows
+
+        next(read_rows(settings.source), None)
 
 
 def _squad_can_be_read() -> bool:
@@ -110,12 +133,21 @@ def _dag_run(conf: dict[str, Any]) -> RunReport:
         return report
 
 
+def _with_total(report: RunReport) -> RunReport:
+    """The report, whose seconds name what Airflow took beside the stages, and the total since this process began."""
+    total = time.monotonic() - STARTED
+    airflow = total - sum(report["seconds"].values())
+    report["seconds"] |= {"airflow": round(airflow, 3), "total": round(total, 3)}
+    return report
+
+
 def _migrate_if_new() -> None:
     """Set up Airflow's database, where there is none yet."""
     import sqlalchemy
     from airflow import settings
 
     if not sqlalchemy.inspect(settings.engine).has_table("dag_run"):
+        print("Setting up Airflow's database, this once ...", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "airflow", "db", "migrate"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a fixed command
         if done.returncode:

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from squadron.settings.layers import Layer, resolve
 from squadron.settings.schema import Settings
 
 if TYPE_CHECKING:
+    from tests.dags.local_airflow import LocalAirflow
     from tests.wire.openai_server import OpenAIServer
+    from tests.wire.telemetry_collector import TelemetryCollector
 
 # What libraries download or convert goes here, and nothing is asked of a hub.
 _CACHE = tempfile.TemporaryDirectory(prefix="squadron-tests-")
@@ -51,3 +54,36 @@ def openai(monkeypatch: pytest.MonkeyPatch) -> "Iterator[OpenAIServer]":
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with OpenAIServer(key=key) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def running_airflow(
+    tmp_path_factory: pytest.TempPathFactory, collector: "TelemetryCollector"
+) -> "Iterator[LocalAirflow]":
+    """The one Airflow that tests share, which start it with their first request. Their group is `airflow`."""
+    from tests.dags.local_airflow import LocalAirflow
+
+    metrics = {
+        "AIRFLOW__METRICS__STATSD_ON": str(find_spec("statsd") is not None),
+        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__STATSD_PORT": str(collector.statsd_port),
+    }
+    with LocalAirflow(tmp_path_factory.mktemp("airflow"), environment=metrics) as running:
+        yield running
+
+
+@pytest.fixture
+def airflow(running_airflow: "LocalAirflow") -> "Iterator[LocalAirflow]":
+    """The Airflow that tests share, without Variables and Connections of other tests."""
+    running_airflow.forget_what_was_set()
+    yield running_airflow
+    running_airflow.forget_what_was_set()
+
+
+@pytest.fixture(scope="session")
+def collector() -> "Iterator[TelemetryCollector]":
+    """What the shared Airflow tells of metrics."""
+    from tests.wire.telemetry_collector import TelemetryCollector
+
+    with TelemetryCollector() as collecting:
+        yield collecting

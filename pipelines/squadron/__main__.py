@@ -1,6 +1,6 @@
 """The command line: `squadron`. Results go to stdout, progress and logs to stderr.
 
-Exit codes: 0 done, 1 failed, 2 bad usage or settings.
+Exit codes: 0 done, 1 failed, 2 bad usage or settings, 130 interrupted (Ctrl-C).
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from squadron.process.heap import collect_rarely
+from squadron.terminal import interruption
 from squadron.terminal.escaping import VisibleFormatter, visible_lines
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. source.limit=500.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a setting, e.g. source.limit=500; several, with spaces between."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
@@ -262,9 +266,10 @@ def _explain_settings(prefix: str, as_json: bool) -> None:
 
 
 def _resolved(assignments: list[str] | None) -> "Resolved":
+    from squadron.settings import assignments as command_line
     from squadron.settings import layers as resolution
 
-    given = resolution.Layer("--set", resolution.assignments(assignments or []), Path.cwd())
+    given = resolution.Layer("--set", command_line.assignments(assignments or []), Path.cwd())
     return resolution.resolve([given])
 
 
@@ -300,7 +305,7 @@ def _print(result: Mapping[str, Any], as_json: bool, show: Any) -> None:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Turn what Squadron refuses into one line on stderr and an exit code."""
+    """Turn what Squadron refuses, and Ctrl-C, into one line on stderr and an exit code."""
     from squadron.errors import SettingsError, SquadronError
 
     if logging.lastResort:  # what is told outside of a progress
@@ -310,6 +315,8 @@ def _refusals() -> Iterator[None]:
     except SquadronError as error:
         typer.secho(f"error: {visible_lines(str(error))}", fg="red", err=True)
         raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from error
+    except KeyboardInterrupt:
+        interruption.end_process()
 
 
 def main() -> None:

@@ -1,9 +1,7 @@
 """A real Airflow on this machine: api-server, scheduler and dag-processor on SQLite, spoken to over REST."""
 
-import atexit
 import base64
 import contextlib
-import functools
 import json
 import os
 import shutil
@@ -15,8 +13,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("api-server", "scheduler", "dag-processor")
@@ -33,7 +35,7 @@ def airflow_environment(home: Path) -> dict[str, str]:
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,operator:op",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,operator:op,user:user,viewer:viewer",
         # Each part that finds no key makes one of its own, and cannot read what another has encrypted.
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(b"of-this-test-alone-32-bytes-long").decode(),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
@@ -58,18 +60,16 @@ def run_airflow(environment: dict[str, str], *arguments: str) -> str:
 
 
 def make_database(environment: dict[str, str]) -> None:
-    """Make the SQLite database of an Airflow: what `airflow db migrate` makes, once a process, and a copy for each."""
-    home = Path(environment["AIRFLOW_HOME"])
+    """Make the SQLite database of an Airflow: a copy of what `airflow db migrate` makes, which is kept between runs."""
+    home, migrated = Path(environment["AIRFLOW_HOME"]), ROOT / ".pytest_cache" / f"airflow-{version('apache-airflow')}"
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copy(_migrated() / "airflow.db", home / "airflow.db")
-
-
-@functools.cache
-def _migrated() -> Path:
-    home = Path(tempfile.mkdtemp(prefix="squadron-tests-airflow-"))
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
-    run_airflow(airflow_environment(home), "db", "migrate")
-    return home
+    migrated.parent.mkdir(exist_ok=True)
+    with FileLock(f"{migrated}.lock"):  # tests run on several processes
+        if not migrated.exists():
+            with tempfile.TemporaryDirectory(dir=migrated.parent) as new:
+                run_airflow(airflow_environment(Path(new)), "db", "migrate")
+                Path(new, "airflow.db").rename(migrated)
+    shutil.copy(migrated, home / "airflow.db")
 
 
 class LocalAirflow:
@@ -122,6 +122,21 @@ class LocalAirflow:
     def page(self, path: str) -> Any:
         """The answer of the page "Vectors" to a GET."""
         return self._call("GET", f"squadron/{path}")
+
+    @contextlib.contextmanager
+    def signed_in(self, user: str) -> Iterator[None]:
+        """What is asked in the block is asked by another user than `operator`."""
+        usual, self._token = self._token, self._login(user)
+        try:
+            yield
+        finally:
+            self._token = usual
+
+    def forget_what_was_set(self) -> None:
+        """Delete all Variables and Connections."""
+        for kind, key in (("variables", "key"), ("connections", "connection_id")):
+            for entry in self._call("GET", f"api/v2/{kind}", token=self._admin)[kind]:
+                self._call("DELETE", f"api/v2/{kind}/{entry[key]}", token=self._admin)
 
     def set_variable(self, key: str, value: str) -> None:
         """Set an Airflow Variable as an administrator does."""
@@ -247,7 +262,8 @@ class LocalAirflow:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self._address}/{path}", data, headers, method=method)
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+            text = answer.read()
+            return json.loads(text) if text else None
 
     def _wait(self, done: Any, seconds: float, what: str) -> None:
         deadline = time.monotonic() + seconds

@@ -129,7 +129,12 @@ def test_it_runs_end_to_end_in_one_process_and_twice_embeds_once(environment: di
     )
 
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
-    counts = [json.loads(done.stdout)["counts"] for done in (first, second)]
+    reports = [json.loads(done.stdout) for done in (first, second)]
+    assert first.stderr.startswith("Starting Airflow")
+    for seconds in (report["seconds"] for report in reports):
+        assert list(seconds)[-2:] == ["airflow", "total"]
+        assert sum(seconds.values()) == pytest.approx(2 * seconds["total"], abs=0.01)
+    counts = [report["counts"] for report in reports]
     assert [each["embedded"] for each in counts] == [92, 0]
     assert counts[1]["unchanged"] == 92
     assert not list((tmp_path / "staging").rglob("*.parquet"))
@@ -168,24 +173,28 @@ def test_wrong_settings_are_refused_before_airflow_starts(environment: dict[str,
     assert "did you mean 'lancedb'?" in done.stderr
 
 
-def test_a_source_that_fails_is_told_in_one_line(environment: dict[str, str], tmp_path: Path) -> None:
-    make_database(environment)
-    pairs = [
-        "source.name=files",
-        f"source.path={tmp_path / 'absent.parquet'}",
-        "embedding.service=hashing",
-        f"store.lancedb.uri={tmp_path / 'lancedb'}",
-        f"ingest.staging={tmp_path / 'staging'}",
-    ]
+@pytest.mark.parametrize(
+    ("file", "column", "said"),
+    [("absent.csv", "context", "absent.csv' matches no file"), ("books.csv", "body", "has no column 'body'")],
+)
+def test_a_wrong_file_or_column_is_told_in_one_line_before_airflow_starts(
+    environment: dict[str, str], tmp_path: Path, file: str, column: str, said: str
+) -> None:
+    (tmp_path / "books.csv").write_text("context,title\nSteel is hard.,Steel\n")
+    pairs = ["source.name=files", f"source.path={tmp_path / file}", f"source.columns.text={column}"]
+    pairs += ["source.columns.question=", "source.columns.question_id=", f"ingest.staging={tmp_path / 'staging'}"]
 
     done = subprocess.run(
         [sys.executable, "dags", *(f"--set={pair}" for pair in pairs)],
-        env=environment,
+        env=environment | {"AIRFLOW_HOME": str(tmp_path / "airflow")},
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=60,
     )
 
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: source.path")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and said in line
+    assert not (tmp_path / "airflow").exists()  # importing Airflow makes it
+    assert not (tmp_path / "staging").exists()

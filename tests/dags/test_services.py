@@ -15,7 +15,7 @@ from tests.wire.openai_server import OpenAIServer
 from tests.wire.telemetry_collector import TelemetryCollector
 
 pytest.importorskip("statsd")
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow services")]
+pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
 
 OPENAI_KEY, COHERE_KEY = "sk-services-0123456789abcdef", "co-services-0123456789abcdef"
 POOLS = {
@@ -39,25 +39,6 @@ def cohere() -> Iterator[CohereServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def collector() -> Iterator[TelemetryCollector]:
-    with TelemetryCollector() as collecting:
-        yield collecting
-
-
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, collector: TelemetryCollector) -> Iterator[LocalAirflow]:
-    metrics = {
-        "AIRFLOW__METRICS__STATSD_ON": "True",
-        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
-        "AIRFLOW__METRICS__STATSD_PORT": str(collector.statsd_port),
-    }
-    with LocalAirflow(tmp_path_factory.mktemp("airflow"), environment=metrics) as running:
-        running.set_connection("openai_default", "generic", OPENAI_KEY)
-        running.set_connection("cohere_default", "generic", COHERE_KEY)
-        yield running
-
-
 @pytest.fixture
 def settings(airflow: LocalAirflow, openai: OpenAIServer, cohere: CohereServer, tmp_path: Path) -> dict[str, Any]:
     """What the Variable `vector_ingest` says: the services' addresses, and a folder of the test's own."""
@@ -75,6 +56,8 @@ def settings(airflow: LocalAirflow, openai: OpenAIServer, cohere: CohereServer, 
         "retention": {"generations": 4},
     }
     airflow.set_variable("vector_ingest", json.dumps(values))
+    airflow.set_connection("openai_default", "generic", OPENAI_KEY)
+    airflow.set_connection("cohere_default", "generic", COHERE_KEY)
     return values
 
 

@@ -1,9 +1,5 @@
 """The page of a collection with two generations: of a run of the DAG, then of one on the command line."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +8,8 @@ import pytest
 from squadron.runs import whole_run
 from squadron.settings.layers import Layer, resolve
 from squadron.settings.schema import Settings
-from tests.dags.local_airflow import ROOT
-from tests.plugins.page_server import PageServer
+from tests.dags.local_airflow import ROOT, LocalAirflow
+from tests.plugins.page_server import PageClient
 from tests.whole_runs import numbered, write_corpus
 
 HOSTILE = {
@@ -29,14 +25,14 @@ BLANK = {"id": "blank", "title": "<b>Nothing</b>", "context": " ", "question": "
 class Page:
     """The server, and a collection: what it is reached by, its generations in the order they went live."""
 
-    server: PageServer
+    server: PageClient
     settings: Settings
     first: str
     second: str
 
 
 @pytest.fixture(scope="package")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(running_airflow: LocalAirflow, tmp_path_factory: pytest.TempPathFactory) -> Page:
     folder = tmp_path_factory.mktemp("page")
     values = write_corpus(folder / "corpus.jsonl", [*numbered(*range(20)), HOSTILE, BLANK])
     values |= {
@@ -45,21 +41,17 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         "store.lancedb.uri": str(folder / "lancedb"),
         "ingest.staging": str(folder / "staging"),
         "cache.path": str(folder / "cache"),
-        "guard.max_quarantined_fraction": "0.5",
+        "guard.max_quarantined_fraction": 0.5,
     }
-    with PageServer(folder / "airflow") as server:
-        first = _dag_run(values, server)["generation"]
-        assert server.get("api/collections/books", "viewer")[1]["generations"][0]["generation"] == first
-        changed = _settings(values | {"passages.template": "plain_v1"})
-        second = whole_run.ingest(changed)["generation"]  # after the server has opened the store
-        yield Page(server, _settings(values), first, second)
-
-
-def _dag_run(values: dict[str, Any], server: PageServer) -> dict[str, Any]:
-    command = [sys.executable, "dags", "--json", *(f"--set={key}={value}" for key, value in values.items())]
-    done = subprocess.run(command, env=server.environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout)
+    server = PageClient(running_airflow.environment)
+    server.log_in()
+    run, state = running_airflow.run_dag("vector_ingest", values)
+    assert state == "success", running_airflow.task_logs()[-5000:]
+    first = running_airflow.report("vector_ingest", run)["generation"]
+    assert server.get("api/collections/books", "viewer")[1]["generations"][0]["generation"] == first
+    changed = _settings(values | {"passages.template": "plain_v1"})
+    second = whole_run.ingest(changed)["generation"]  # after the server has opened the store
+    return Page(server, _settings(values), first, second)
 
 
 def _settings(values: dict[str, Any]) -> Settings:

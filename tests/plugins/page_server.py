@@ -1,4 +1,4 @@
-"""An api-server with the page, on SQLite, spoken to as users of several roles."""
+"""The page in an api-server, spoken to as users of several roles."""
 
 import http.client
 import json
@@ -9,48 +9,25 @@ from typing import Any
 
 from tests.dags.local_airflow import airflow_environment, make_database
 
-USERS = {"viewer": "viewer", "user": "user", "operator": "op"}
+USERS = ("viewer", "user", "operator")
 
 
-class PageServer:
-    """The running api-server, as a context manager; its database exists before it starts, so that runs can.
+class PageClient:
+    """The page of the api-server that has an environment, spoken to as its users.
 
-    Who logs in are the users of Airflow's simple auth manager, or those whose `passwords` are given, which the auth
-    manager that `environment` names has to know by then.
+    They are those of Airflow's simple auth manager, or those whose `passwords` are given.
     """
 
-    def __init__(
-        self, home: Path, environment: dict[str, str] | None = None, passwords: dict[str, str] | None = None
-    ) -> None:
-        roles = ",".join(f"{name}:{role}" for name, role in USERS.items())
-        own = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": roles, **(environment or {})}
-        self.environment = airflow_environment(home) | own
+    def __init__(self, environment: dict[str, str], passwords: dict[str, str] | None = None) -> None:
+        self.environment = environment
         self._passwords = passwords
-        self.port = int(self.environment["AIRFLOW__API__PORT"])
-        self.address = self.environment["AIRFLOW__API__BASE_URL"]
-        self._log = home / "api-server.log"
+        self.port = int(environment["AIRFLOW__API__PORT"])
+        self.address = environment["AIRFLOW__API__BASE_URL"]
         self._tokens: dict[str, str] = {}
-        make_database(self.environment)
 
-    def __enter__(self) -> "PageServer":
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(["airflow", "api-server"], env=self.environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + 300
-        while True:
-            assert self._process.poll() is None and time.monotonic() < deadline, self._log.read_text()[-3000:]
-            try:
-                self._tokens = {name: self._login(name) for name in self._passwords or USERS}
-                return self
-            except OSError:
-                time.sleep(0.2)  # not up yet
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+    def log_in(self) -> None:
+        """Get a token for each user. Raises OSError when the server is not up yet."""
+        self._tokens = {name: self._login(name) for name in self._passwords or USERS}
 
     def token(self, user: str) -> str:
         """What the user's browser keeps in the cookie `_token`."""
@@ -85,3 +62,35 @@ class PageServer:
         password = (self._passwords or json.loads(generated.read_text()))[user]
         body = json.dumps({"username": user, "password": password})
         return self.call("POST", "/auth/token", body, {"Content-Type": "application/json"})[1]["access_token"]
+
+
+class PageServer(PageClient):
+    """An api-server of a test's own, as a context manager; its database exists before it starts, so that runs can.
+
+    The auth manager that `environment` names has to know the users by then.
+    """
+
+    def __init__(self, home: Path, environment: dict[str, str], passwords: dict[str, str]) -> None:
+        super().__init__(airflow_environment(home) | environment, passwords)
+        self._log = home / "api-server.log"
+        make_database(self.environment)
+
+    def __enter__(self) -> "PageServer":
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(["airflow", "api-server"], env=self.environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + 300
+        while True:
+            assert self._process.poll() is None and time.monotonic() < deadline, self._log.read_text()[-3000:]
+            try:
+                self.log_in()
+                return self
+            except OSError:
+                time.sleep(0.2)  # not up yet
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -13,7 +13,7 @@ from tests.whole_runs import live
 pytestmark = [
     pytest.mark.airflow,
     pytest.mark.browser,
-    pytest.mark.xdist_group("page"),
+    pytest.mark.xdist_group("airflow"),
     pytest.mark.skipif(not installed(), reason="there is no Chromium on PATH, and CHROMIUM names none"),
 ]
 
@@ -122,4 +122,5 @@ def test_the_tab_of_the_dag_shows_its_collections(chromium: Chromium, page: Page
         "document.querySelector('iframe').contentDocument.querySelector('#collections:not([hidden])').innerText"
     )
 
-    assert names.split()[:2] == ["squad", "books"]
+    assert names.split()[0] == "squad"
+    assert "books" in names.split()

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from squadron.errors import SettingsError
-from squadron.settings.layers import Layer, assignments, resolve
+from squadron.settings.assignments import assignments
+from squadron.settings.layers import Layer, resolve
 from squadron.settings.registry import REGISTRIES, SOURCES, load
 from squadron.settings.schema import Settings, leaves
 
@@ -181,21 +182,6 @@ def test_default_paths_start_from_home(home):
 @pytest.mark.parametrize("uri", ["s3://bucket/vectors", "memory://vectors", "hf://datasets/org/name"])
 def test_uris_are_left_alone(home, uri):
     assert resolve([layer({"source.path": uri})]).settings.source.path == uri
-
-
-def test_assignments_are_keys_and_values():
-    assert assignments(["source.limit=5", "collection=a=b", "schedule=", 'source.columns.metadata=["author"]']) == {
-        "source.limit": "5",
-        "collection": "a=b",
-        "schedule": None,
-        "source.columns.metadata": ["author"],
-    }
-
-
-@pytest.mark.parametrize("pair", ["source.limit", "=5", 'source.columns.metadata=["author"'])
-def test_a_broken_assignment_is_refused(pair):
-    with pytest.raises(SettingsError):
-        assignments([pair])
 
 
 def test_assigned_text_becomes_a_number(home):

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pydantic import JsonValue
 
 from squadron.errors import SettingsError
+from squadron.settings.assignments import ALIASES
 from squadron.settings.home import home
-from squadron.settings.layers import ALIASES, DEFAULT_COLLECTION, Layer, collections
+from squadron.settings.layers import DEFAULT_COLLECTION, Layer, collections
 from squadron.settings.registry import unknown
 
 VARIABLE = "vector_ingest"

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from squadron.errors import SettingsError
 from squadron.settings.allowed_paths import refuse_foreign, refuse_secrets
+from squadron.settings.assignments import ALIASES
 from squadron.settings.home import home
 from squadron.settings.registry import REGISTRIES, unknown
 from squadron.settings.schema import Settings, leaves, marked, value_of
@@ -18,8 +19,6 @@ from squadron.settings.schema import Settings, leaves, marked, value_of
 DEFAULT_COLLECTION: str = Settings.model_fields["collection"].default
 _NO_COLLECTION = "models"
 """config/models.toml is about models."""
-# What the Airflow Variables of the same names, and run params, mean.
-ALIASES = {"embedding_service": "embedding.service", "vector_store": "store.name"}
 
 
 @dataclass(frozen=True)
@@ -84,28 +83,6 @@ def collections() -> list[str]:
     """The default collection, and the others that have a file in config/."""
     files = {path.stem for path in (home() / "config").glob("*.toml")} - {_NO_COLLECTION, DEFAULT_COLLECTION}
     return [DEFAULT_COLLECTION, *sorted(files)]
-
-
-def assignments(pairs: Iterable[str], option: str = "--set") -> dict[str, Any]:
-    """`["source.limit=5"]` as `{"source.limit": "5"}`; lists in JSON; an empty value is null."""
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            raise SettingsError(f"{option} {pair!r} is not KEY=VALUE: write for example source.limit=500")
-        values[key.strip()] = _parsed(key, value)
-    return values
-
-
-def _parsed(key: str, value: str) -> Any:
-    if value in ("", "null"):
-        return None
-    if not value.startswith("["):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError as error:
-        raise SettingsError(f"{key}: {value!r} is not a JSON list: {error}") from None
 
 
 def _config_layer(collection: object) -> Layer | None:
