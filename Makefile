@@ -63,7 +63,7 @@ test-all: $(INSTALLED) ## Run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(INSTALLED) ## Check style and types
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
 
 docs: $(INSTALLED) ## Write the pages of docs/ that come from the code
 	@$(BIN)/python docs

@@ -33,7 +33,7 @@ import numpy as np
 from benchmarks.engine import corpora, limits
 from benchmarks.engine.contenders import Encode, engine, reference
 from benchmarks.machine import about
-from squadron.embeddings.local.engine import usable_cores
+from squadron.embeddings.local.usable_cores import usable_cores
 from squadron.embeddings.sentence_transformers_embeddings import model_folder
 from squadron.settings.embedding_sections import SentenceTransformersSettings
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from squadron.embeddings.local.engine import token_batches
+from squadron.embeddings.local.token_batches import token_batches
 
 Encode = Callable[[list[str]], np.ndarray]
 BARE_BATCH_TOKENS = {"cpu": (1_024, 4_096), "cuda": (16_384, 65_536, 262_144)}

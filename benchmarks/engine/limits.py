@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from squadron.embeddings.local import model_files
-from squadron.embeddings.local.engine import usable_cores
+from squadron.embeddings.local.usable_cores import usable_cores
 from squadron.embeddings.sentence_transformers_embeddings import tokenizer
 
 

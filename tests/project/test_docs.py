@@ -15,8 +15,9 @@ import typer
 
 from squadron.__main__ import app
 from squadron.runs.whole_run import ingest
+from squadron.settings.assignments import assignments
 from squadron.settings.known_models import Model
-from squadron.settings.layers import Layer, assignments, resolve
+from squadron.settings.layers import Layer, resolve
 from squadron.settings.registry import REGISTRIES, load
 from squadron.settings.schema import Settings, leaves
 from squadron.terminal.settings_page import explanations

@@ -3,10 +3,10 @@
 import re
 
 # A password ends at the last @, and may hold a slash; after a port there is a path.
-_USER_AND_PASSWORD = r"://[^/?\#@\s]*:(?!\d*(?:[/?\#\s]|$))[^@\s]*@"
-_USER = re.compile(rf"://[^/?\#\s]*@|{_USER_AND_PASSWORD}")
+_USER_INFO = r"://[^/?\#@\s]*:(?!\d*(?:[/?\#\s]|$))[^@\s]*@"
+_USER = re.compile(rf"://[^/?\#\s]*@|{_USER_INFO}")
 _SECRET = re.compile(
-    rf"""{_USER_AND_PASSWORD} | ://[^/?\#@\s]*:[^/?\#@\s]*@
+    rf"""{_USER_INFO} | ://[^/?\#@\s]*:[^/?\#@\s]*@
     | [?&;\#] (?:[\w.-]*[-_.])?       # the last word of a parameter's name
         (?:api_?key|key|token|sig|signature|secret|password|sslpassword|passwd|pwd|credential) =""",
     re.VERBOSE | re.IGNORECASE,

@@ -13,8 +13,10 @@ from pydantic import ValidationError
 
 from squadron.embeddings import sentence_transformers_embeddings
 from squadron.embeddings.local import bert, model_files
-from squadron.embeddings.local.engine import Machine, chosen_backend, token_batches, usable_cores
+from squadron.embeddings.local.engine import Machine, chosen_backend
 from squadron.embeddings.local.openvino_engine import resolved_precision
+from squadron.embeddings.local.token_batches import token_batches
+from squadron.embeddings.local.usable_cores import usable_cores
 from squadron.errors import EmbeddingError, SettingsError
 from squadron.settings.embedding_sections import SentenceTransformersSettings
 

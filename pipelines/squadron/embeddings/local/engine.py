@@ -17,8 +17,6 @@ from squadron.settings.embedding_sections import SentenceTransformersSettings
 
 log = logging.getLogger(__name__)
 
-_CGROUP = Path("/sys/fs/cgroup")
-
 
 class Engine(Protocol):
     """A loaded model."""
@@ -84,31 +82,6 @@ def chosen_backend(
         log.info("%s runs on torch, more slowly than on OpenVINO: %s", settings.model, obstacle)
         return "torch"
     return "openvino"
-
-
-def token_batches(lengths: list[int], batch_tokens: int, length_step: int = 1) -> list[list[int]]:
-    """Rows grouped for one call each: alike in length, longest first, at most `batch_tokens` of them with padding.
-
-    A call is padded to its longest text, rounded up to a multiple of `length_step`.
-    """
-    batches: list[list[int]] = []
-    padded = 0
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if not batches or (len(batches[-1]) + 1) * padded > batch_tokens:
-            batches.append([])
-            padded = -(-lengths[row] // length_step) * length_step
-        batches[-1].append(row)
-    return batches
-
-
-def usable_cores(cgroup: Path = _CGROUP) -> int:
-    """Cores that this process may use: those it is bound to, and no more than its container's quota pays for."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-    except OSError:  # not Linux, or no container
-        return cores
-    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
 
 
 def _has_cuda() -> bool:

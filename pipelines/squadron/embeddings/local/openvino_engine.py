@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from squadron.embeddings.local.bert import read_bert
-from squadron.embeddings.local.engine import token_batches, usable_cores
 from squadron.embeddings.local.model_tokens import ModelTokens
 from squadron.embeddings.local.openvino_bert import encoder
 from squadron.embeddings.local.openvino_runtime import openvino
+from squadron.embeddings.local.token_batches import token_batches
+from squadron.embeddings.local.usable_cores import usable_cores
 from squadron.errors import SettingsError
 from squadron.process.prefetch import made_ahead
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from squadron.embeddings.local.engine import token_batches, usable_cores
+from squadron.embeddings.local.token_batches import token_batches
+from squadron.embeddings.local.usable_cores import usable_cores
 from squadron.errors import EmbeddingError, SettingsError
 from squadron.process.prefetch import made_ahead
 
