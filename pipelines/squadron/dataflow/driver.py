@@ -25,6 +25,9 @@ from squadron.process.heap import bound_heap  # noqa: E402
 from squadron.settings.registry import load  # noqa: E402
 from squadron.settings.schema import Settings  # noqa: E402
 
+KEPT = frozenset({"client", "device", "dimension", "model", "passage_tokens", "tokenizer", "vector_space"})
+"""Nodes whose values stay, once something has asked for them."""
+
 
 class Graph:
     """A Hamilton driver for one Settings, and the values that are made once: client, tokenizer, model."""
@@ -36,9 +39,7 @@ class Graph:
         self._inputs = inputs(settings)
         self._names = {node.name for node in variables} | self._inputs.keys()
         self._kept: dict[str, Any] = {}
-        self._begun: dict[str, Future[Any]] = {}
-        self.executions = 0
-        """How often Hamilton has executed it."""
+        self._begun: dict[str, Future[dict[str, Any]]] = {}
         if not gc.get_freeze_count():  # once: what was imported by now stays, and costs each look at it 0.08 s
             gc.freeze()
 
@@ -51,7 +52,7 @@ class Graph:
         if "model" in self._kept or "model" in self._begun:
             return
         thread = ThreadPoolExecutor(1, "model")
-        self._begun["model"] = thread.submit(self.value, "model")
+        self._begun["model"] = thread.submit(self.values, ["model", "device"])
         thread.shutdown(wait=False)
 
     def value(self, node: str, **given: Any) -> Any:
@@ -69,25 +70,26 @@ class Graph:
             raise TypeError(f"{foreign[0]!r} is neither a node nor an input of the graph{hint}")
         overrides = self._kept | {name: value for name, value in given.items() if name in self._nodes}
         inputs = self._inputs | {name: value for name, value in given.items() if name not in self._nodes}
-        self.executions += 1
         try:
-            return self._driver.execute(list(nodes), inputs=inputs, overrides=overrides)
+            values: dict[str, Any] = self._driver.execute(list(nodes), inputs=inputs, overrides=overrides)
         finally:
             gc.collect(1)  # Hamilton leaves all values of an execution in reference cycles: tables, vectors
+        if not given:
+            self._kept |= {name: value for name, value in values.items() if name in KEPT}
+        return values
 
     def kept(self, node: str) -> Any:
-        """The value of a node that is computed once and kept for all later calls."""
+        """The value of one of the nodes in KEPT: computed when it is first asked for."""
         self.keep(node)
         return self._kept[node]
 
     def keep(self, *nodes: str) -> None:
-        """Compute nodes whose values are kept, those that are not kept yet, in one execution."""
+        """Compute nodes of KEPT, those whose values there are not yet, in one execution."""
         for node in nodes:
-            begun = self._begun.pop(node, None)
-            if begun and not begun.exception():
-                self._kept[node] = begun.result()
+            if begun := self._begun.pop(node, None):
+                begun.exception()  # waits; what went wrong goes wrong again below
         if missing := [node for node in nodes if node not in self._kept]:
-            self._kept |= self.values(missing)
+            self.values(missing)
 
     def made(self, node: str) -> Any:
         """The kept value of a node; None as long as nothing has asked for it."""

@@ -25,6 +25,8 @@ class Generations:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self._tables: dict[str, Any] = {}
+        self._writable: dict[str, Any] = {}
         self.read()
 
     @classmethod
@@ -35,17 +37,15 @@ class Generations:
     def through(self, graph: Graph) -> "Generations":
         """The same, their tables opened by another graph: that of the settings that a generation was made with."""
         other = object.__new__(Generations)
-        other.graph, other._tables = graph, {}
+        other.graph, other._tables, other._writable = graph, {}, {}
         other._records, other.pointer = self._records, self.pointer
         return other
 
     def read(self) -> None:
         """Read them again."""
-        self.graph.keep("client")
-        values = self.graph.values(["generation_records", "live_generation"])
+        values = self.graph.values(["client", "generation_records", "live_generation"])
         self._records = {name: GenerationRecord.read(stored) for name, stored in values["generation_records"].items()}
         self.pointer: LivePointer | None = values["live_generation"]
-        self._tables: dict[str, Any] = {}  # opened anew: an open one may not show what others have written since
 
     def __contains__(self, generation: object) -> bool:
         return generation in self._records
@@ -96,23 +96,38 @@ class Generations:
 
     def table(self, generation: str) -> Any:
         """The table of a generation that exists, opened as its record says."""
-        if generation not in self._tables:
-            record = self[generation]
-            space = {}
-            if record.settings:
-                space = {"dimension": record.dimension, "metric": record.settings.store["metric"]}
-            self._tables[generation] = self.graph.value(
-                "generation_table", generation=generation, metadata_columns=(), **space
-            )
+        self._open(generation)
         return self._tables[generation]
+
+    def _open(self, generation: str, *nodes: str) -> dict[str, Any]:
+        """Values of nodes that need the table, in the execution that opens it, if it is not open yet."""
+        if generation in self._tables:
+            return self.graph.values(nodes, generation_table=self._tables[generation]) if nodes else {}
+        settings = self[generation].settings
+        space = {"dimension": self[generation].dimension, "metric": settings.store["metric"]} if settings else {}
+        values = self.graph.values(["generation_table", *nodes], generation=generation, metadata_columns=(), **space)
+        self._tables[generation] = values["generation_table"]
+        return values
+
+    def values(self, generation: str, *nodes: str) -> dict[str, Any]:
+        """The values of nodes that tell of a generation: `stored_documents`, `row_count`, `version`."""
+        return self._open(generation, *nodes)
+
+    def writable_table(self, generation: str) -> Any:
+        """The table of a generation of today's settings, with all metadata columns of today."""
+        if generation not in self._writable:
+            self._writable[generation] = self.graph.value("generation_table", generation=generation)
+        return self._writable[generation]
 
     def begin(self, settings: Settings, generation: str, **fields: Any) -> GenerationRecord:
         """Create the generation of today's settings, and its record."""
-        self._tables[generation] = self.graph.value("generation_table", generation=generation)
+        values = self.graph.values(["generation_table", "dimension"], generation=generation)
+        self._tables[generation] = self._writable[generation] = values["generation_table"]
+        self.read()  # the store has begun a record
         return self.change(
             generation,
             created_at=now(),
-            dimension=self.graph.kept("dimension"),
+            dimension=values["dimension"],
             settings=RecordedSettings.of(settings),
             **fields,
         )
@@ -157,6 +172,7 @@ class Generations:
         self.graph.value("dropped", generation=generation)
         self._records.pop(generation, None)
         self._tables.pop(generation, None)
+        self._writable.pop(generation, None)
 
 
 def generations(settings: Settings) -> list[dict[str, Any]]:

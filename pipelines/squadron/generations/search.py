@@ -96,14 +96,15 @@ class Asking:
         """The metrics of a generation; empty without questions."""
         if not self.questions.num_rows:
             return {}
-        found = self.graph.value(
-            "matches",
+        metrics: dict[str, float] = self.graph.value(
+            "metrics",
+            questions=self.questions,
             generation_table=generation_table,
             query_vectors=self.vectors,
             top_k=PASSAGES_SEARCHED,
             filter={},
         )
-        return self.graph.value("metrics", questions=self.questions, matches=found)
+        return metrics
 
 
 def live_catalog(settings: Settings) -> tuple[Generations, str]:

@@ -20,7 +20,7 @@ def evaluate(settings: Settings, plan: Plan, generations: Generations | None = N
     Where nothing has changed, the recorded figures stand. Whether they are good enough is for the gate to say.
     """
     started = time.monotonic()
-    catalog = generations or Generations.of(settings)
+    catalog = Generations.of(settings) if generations is None else generations
     record = catalog.planned(plan.generation, plan.run_id)
     unchanged = not plan.to_embed and not plan.deleted
     reused = unchanged and record.metrics is not None and record.questions_digest == plan.questions_digest

@@ -38,7 +38,7 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0, generations: Ge
             f"allows {allowed:.1%}. `squadron quarantine` lists them, and why. Nothing was deleted or "
             "promoted"
         )
-    catalog = generations or Generations.of(settings)
+    catalog = Generations.of(settings) if generations is None else generations
     graph, record = catalog.graph, catalog.planned(plan.generation, plan.run_id)
     table = catalog.table(plan.generation)
     expired = staging.read_table(f"{plan.folder}/expired.parquet")["id"].combine_chunks() if plan.deleted else _NO_IDS
@@ -92,7 +92,7 @@ def _unwritten(catalog: Generations, plan: Plan, quarantined: int) -> Digests:
 
 def _stored(catalog: Generations, generation: str) -> StoredDocuments:
     """The documents that a generation holds."""
-    documents: StoredDocuments = catalog.graph.value("stored_documents", generation_table=catalog.table(generation))
+    documents: StoredDocuments = catalog.values(generation, "stored_documents")["stored_documents"]
     return documents
 
 

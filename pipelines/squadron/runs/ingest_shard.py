@@ -54,10 +54,10 @@ def ingest_shard(
     the shard's texts in batches, where these are wanted.
     """
     started = time.monotonic()
-    catalog = generations or Generations.of(settings)
+    catalog = Generations.of(settings) if generations is None else generations
     graph = catalog.graph
     catalog.planned(plan.generation, plan.run_id)
-    table = graph.value("generation_table", generation=plan.generation)
+    table = catalog.writable_table(plan.generation)
     cache = opened_cache(settings, graph)
     stage = f"ingest {shard.number + 1}/{len(plan.shards)}" if len(plan.shards) > 1 else "ingest"
     progress = Progress(stage, shard.passages, "passages")
@@ -79,7 +79,7 @@ def ingest_shard(
     return replace(
         done,
         tokens=shard.tokens,
-        device=graph.value("device") if done.embedded else None,
+        device=graph.kept("device") if done.embedded else None,
         seconds=time.monotonic() - started + (batched.seconds if batched else 0.0),
         tokens_billed=usage["billed", ""],
         cost_billed=spending.cost(),

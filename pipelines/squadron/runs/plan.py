@@ -62,9 +62,7 @@ class _Target:
 
     def documents_of(self, generation: str) -> StoredDocuments:
         """The documents that another generation holds."""
-        documents: StoredDocuments = self.catalog.graph.value(
-            "stored_documents", generation_table=self.catalog.table(generation)
-        )
+        documents: StoredDocuments = self.catalog.values(generation, "stored_documents")["stored_documents"]
         return documents
 
 
@@ -85,10 +83,10 @@ def staged_passages(settings: Settings, graph: Graph, corpus: Corpus, writer: Sh
         for documents in changes:
             if not documents.num_rows:
                 continue
-            cut = graph.value("passages", changed_documents=documents, cuts=cuts.of(documents))
+            values = graph.values(["passages", "embedding_texts"], changed_documents=documents, cuts=cuts.of(documents))
+            cut, texts = values["passages"], values["embedding_texts"]
             corpus.note_cut(cut)
             tokens = cut["tokens"].to_numpy()
-            texts = graph.value("embedding_texts", passages=cut)
             paid = ~cache.contains(texts) if cache else np.ones(len(tokens), bool)
             if writer and not staged.billed_tokens and paid.any():
                 graph.begin_model()  # it is ready when the plan is
@@ -113,7 +111,7 @@ def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations
     started = time.monotonic()
     graph = shared_graph(settings)
     graph.keep("vector_space", "passage_tokens", "tokenizer", "client")
-    target = _target(settings, generations or Generations(graph))
+    target = _target(settings, Generations(graph) if generations is None else generations)
     folder = staging.run_folder(settings.ingest.staging, settings.collection, run_id)
     writer = None if dry_run else ShardWriter(folder, settings.ingest.shard_passages)
     try:
@@ -166,8 +164,7 @@ def _target(settings: Settings, catalog: Generations) -> _Target:
     if generation not in catalog:
         stored: StoredDocuments = catalog.graph.value("stored_documents", stored_ids=[])
         return _Target(generation, space, catalog, stored, None)
-    table = catalog.table(generation)
-    values = catalog.graph.values(["stored_documents", "version"], generation_table=table)
+    values = catalog.values(generation, "stored_documents", "version")
     version = values["version"]
     # A run that changed the generation and was not let pass, or died before that, has left what to return to.
     if generation == catalog.live and catalog[generation].base_version is not None:

@@ -25,7 +25,7 @@ def promote(
     another run has planned for the generation since.
     """
     started = time.monotonic()
-    catalog = generations or Generations.of(settings)
+    catalog = Generations.of(settings) if generations is None else generations
     catalog.planned(plan.generation, plan.run_id)
     staging.remove(plan.folder)
     pass_gate(settings, catalog, plan, evaluation)

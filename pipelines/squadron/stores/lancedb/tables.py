@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from squadron.stores.lancedb.runtime import lancedb
 # What `Table.set_unenforced_primary_key` sets. Without a key, two writers of one new row both insert it; set in
 # the schema, the key is there from the first version on.
 KEY = {b"lance-schema:unenforced-primary-key:position": b"1"}
+ALWAYS_CURRENT = timedelta(0)
+"""An open table shows what other handles and processes have written since it was opened."""
 _DISK = re.compile("No space left|Read-only|Permission denied|quota", re.IGNORECASE)
 
 
@@ -28,7 +31,9 @@ class Database:
     @cached_property
     def connection(self) -> lancedb.DBConnection:
         """Connected when it is first asked for, which creates the folder."""
-        return lancedb.connect(self.uri, storage_options=storage_options(self.uri))
+        return lancedb.connect(
+            self.uri, storage_options=storage_options(self.uri), read_consistency_interval=ALWAYS_CURRENT
+        )
 
     @property
     def folder(self) -> Path | None:
