@@ -29,6 +29,8 @@ PAGES = [
     ROOT / "pipelines" / "squadron" / "package_data" / "README.md",
     *sorted(DOCS.glob("*.md")),
 ]
+FOLDERS = ("pipelines", "plugins", "dags", "tests", "benchmarks", "docs")
+MODULES = [module.relative_to(ROOT).as_posix() for folder in FOLDERS for module in (ROOT / folder).rglob("*.py")]
 GENERATED = ("settings.md", "command_line.md")
 README_LINES = 150
 
@@ -96,6 +98,13 @@ def test_every_link_and_anchor_leads_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             dead.append(link)
     assert dead == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_every_module_that_is_named_exists(page: Path) -> None:
+    named = re.findall(r"`([\w/]+\.py)`", prose(page))
+
+    assert [name for name in named if not any(f"/{module}".endswith(f"/{name}") for module in MODULES)] == []
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=relative)

@@ -18,10 +18,12 @@ characters in documents are printed spelled out.
 | 0 | done |
 | 1 | failed: the last line on stderr says what was found, what was wanted and what to do |
 | 2 | wrong usage, or settings that are not valid |
+| 130 | interrupted by Ctrl-C |
 
-`--set KEY=VALUE` may be repeated. An empty value is null, and a list is written as JSON: `--set
-'source.columns.metadata=["status", "team"]'`. The keys are in [Settings](settings.md). Without `--set
-collection=NAME` a command is about the collection `squad`.
+`--set KEY=VALUE` may be repeated, or hold several settings with spaces between them. An empty value is null. A list is
+`a,b` or JSON: `--set 'source.columns.metadata=["status", "team"]'`. The keys are in [Settings](settings.md). Without
+`--set collection=NAME` a command is about the collection `squad`. Ctrl-C ends a command with one line and exit code 130;
+the next run goes on where it stopped.
 """
 
 
