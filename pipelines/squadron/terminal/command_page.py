@@ -22,8 +22,8 @@ characters in documents are printed spelled out.
 
 `--set KEY=VALUE` may be repeated, or hold several settings with spaces between them. An empty value is null. A list is
 `a,b` or JSON: `--set 'source.columns.metadata=["status", "team"]'`. The keys are in [Settings](settings.md). Without
-`--set collection=NAME` a command is about the collection `squad`. Ctrl-C ends a command with one line and exit code 130;
-the next run goes on where it stopped.
+`--set collection=NAME` a command is about the collection `squad`. After Ctrl-C, which ends a command with one line, the
+next run goes on from what is cached and written.
 """
 
 
