@@ -1,86 +1,31 @@
-"""The pages in Markdown: links lead somewhere, commands and settings exist, examples are valid, nothing is stale."""
+"""The pages in Markdown: links lead somewhere, what they name exists, and nothing is stale."""
 
 import ast
-import importlib
 import re
 import runpy
-import shlex
-import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
-from squadron.__main__ import app
-from squadron.runs.whole_run import ingest
-from squadron.settings.assignments import assignments
-from squadron.settings.known_models import Model
-from squadron.settings.layers import Layer, resolve
 from squadron.settings.registry import REGISTRIES, load
 from squadron.settings.schema import Settings, leaves
 from squadron.terminal.settings_page import explanations
+from tests.project.pages import DOCS, GENERATED, INLINE, PAGES, ROOT, inline_code, prose, relative
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
-PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "plugins/README.md", "tests/README.md")),
-    ROOT / "pipelines" / "squadron" / "package_data" / "README.md",
-    *sorted(DOCS.glob("*.md")),
-]
 FOLDERS = ("pipelines", "plugins", "dags", "tests", "benchmarks", "docs")
 MODULES = [module.relative_to(ROOT).as_posix() for folder in FOLDERS for module in (ROOT / folder).rglob("*.py")]
-GENERATED = ("settings.md", "command_line.md")
 README_LINES = 150
-
 KEYS = [key for key, _ in leaves()]
 SECTIONS = [*Settings.model_fields]
-COMMANDS: Any = typer.main.get_command(app)
-MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.MULTILINE))
 
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-
-
-def relative(page: Path) -> str:
-    return page.relative_to(ROOT).as_posix()
-
-
-def prose(page: Path) -> str:
-    """The text without its blocks of code."""
-    return BLOCK.sub("", page.read_text(encoding="utf-8"))
 
 
 def anchors(page: Path) -> set[str]:
     """What GitHub calls the headings of a page."""
     titles = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title) for title in HEADING.findall(prose(page)))
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-
-
-def blocks(language: str) -> Iterator[Any]:
-    for page in PAGES:
-        for number, (name, text) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")), 1):
-            if name == language:
-                yield pytest.param(text, id=f"{relative(page)}-{number}")
-
-
-def commands(program: str) -> Iterator[Any]:
-    """Each command line shown that begins with the program, in a block or in the text, as its arguments."""
-    for page in PAGES:
-        if page.name in GENERATED and program == "squadron":
-            lines = INLINE.findall(prose(page).replace("\n", " "))  # its blocks are usages, made by typer
-        else:
-            text = page.read_text(encoding="utf-8")
-            shown = (line for name, block in BLOCK.findall(text) if not name for line in block.splitlines())
-            lines = [*shown, *INLINE.findall(prose(page).replace("\n", " "))]
-        for line in lines:
-            command = line.removeprefix("$ ")
-            if command.startswith(program + " "):
-                yield pytest.param(shlex.split(command, comments=True)[1:], id=f"{relative(page)}: {command}")
 
 
 def test_the_readme_is_short() -> None:
@@ -131,73 +76,11 @@ def test_the_page_of_settings_says_what_config_explain_prints() -> None:
     assert [setting.key for setting in explanations() if setting.row() not in page] == []
 
 
-@pytest.mark.parametrize("arguments", [*commands("squadron")])
-def test_a_command_of_squadron_exists_with_its_options(arguments: list[str]) -> None:
-    name, command, rest = COMMANDS.resolve_command(COMMANDS.make_context("squadron", arguments[:]), arguments)
-    if not rest:  # the command is named, not shown in use
-        return
-    given = command.make_context(name, rest).params
-
-    for key in assignments(given["assignments"] or []):
-        assert key in KEYS or key == "KEY"
-    if given.get("explain"):
-        assert explanations(given["prefix"])
-
-
-@pytest.mark.parametrize("arguments", [*commands("make")])
-def test_a_target_of_make_exists_with_its_variables(arguments: list[str]) -> None:
-    variables = [argument.partition("=")[0] for argument in arguments if "=" in argument]
-    targets = [argument for argument in arguments if "=" not in argument]
-
-    assert set(targets) <= TARGETS
-    assert [name for name in variables if not re.search(rf"\b{name}\b", MAKEFILE)] == []
-
-
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_every_setting_that_is_named_exists(page: Path) -> None:
-    named = [word for text in INLINE.findall(prose(page).replace("\n", " ")) for word in _setting_names(text)]
+    named = [word for text in inline_code(page) for word in _setting_names(text)]
 
     assert [name for name in named if not _is_setting(name)] == []
-
-
-@pytest.mark.parametrize("text", [*blocks("toml")])
-def test_an_example_in_toml_is_valid(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SQUADRON_HOME", str(tmp_path))
-    values = tomllib.loads(text)
-    if text.startswith("# config/models.toml"):
-        assert [Model.model_validate(model) for models in values.values() for model in models.values()]
-    else:
-        assert resolve([Layer("the example", values, tmp_path)]).origins
-
-
-@pytest.mark.parametrize("text", [*blocks("python")])
-def test_an_example_in_python_compiles_and_imports_what_there_is(text: str) -> None:
-    tree = ast.parse(text)
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom):
-            module = importlib.import_module(node.module or "")
-            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
-        elif isinstance(node, ast.Import):
-            assert [importlib.import_module(name.name) for name in node.names]
-
-
-def test_the_readme_s_own_csv_is_ingested_and_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = {name: block for name, block in BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8")) if name}
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config" / "tickets.toml").write_text(text["toml"] + 'embedding.service = "hashing"\n')
-    (tmp_path / "tickets.csv").write_text(
-        "id,subject,body,status\nT-1,Login,I am locked out,open\nT-2,Invoice,Wrong VAT,open\nT-3,Login,locked,closed\n"
-    )
-    monkeypatch.setenv("SQUADRON_HOME", str(tmp_path))
-
-    ingest(resolve([Layer("the test", {"collection": "tickets"}, tmp_path)]).settings)
-    exec(compile(text["python"], "README.md", "exec"), {})
-
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("1 T-1 Login open ")
-    assert second.startswith("2 T-2 Invoice open ")
 
 
 @pytest.mark.parametrize(("title", "registry"), [("a store", "stores"), ("an embedding service", "embeddings")])
