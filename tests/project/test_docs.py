@@ -1,12 +1,14 @@
 """The pages in Markdown: links lead somewhere, what they name exists, and nothing is stale."""
 
 import ast
+import html
 import re
 import runpy
 from pathlib import Path
 
 import pytest
 
+from squadron.dataflow.driver import build_driver
 from squadron.settings.registry import REGISTRIES, load
 from squadron.settings.schema import Settings, leaves
 from squadron.terminal.settings_page import explanations
@@ -93,6 +95,17 @@ def test_every_backend_has_the_nodes_that_are_listed(title: str, registry: str) 
     assert nodes
     for name in REGISTRIES[registry]:
         assert [node for node in nodes if not hasattr(load(registry, name), node)] == [], name
+
+
+def test_the_drawing_of_the_graph_is_not_stale() -> None:
+    source = build_driver(Settings()).display_all_functions(render_kwargs={"view": False}).source
+    drawn = html.unescape((DOCS / "images" / "dataflow.svg").read_text(encoding="utf-8"))
+    edges = set(re.findall(r"^\s*(\w+ -> \w+)", source, re.MULTILINE))
+
+    assert edges
+    assert {edge.replace("->", " -> ") for edge in re.findall(r"<title>(\w+->\w+)</title>", drawn)} == edges, (
+        "stale: run `squadron graph docs/images/dataflow.svg`"
+    )
 
 
 def test_every_metric_that_is_sent_is_listed() -> None:
