@@ -6,7 +6,7 @@ SquadronError
 │   └── UnreachableSourceError   not now: it is worth trying again
 ├── GuardError           a guard refused the plan: too much would be deleted, quarantined or spent
 ├── EmbeddingError       the embedding service refused, or returned what cannot be stored
-│   └── Busy..., Denied..., RefusedRequest... and RefusedTexts...: how, in embeddings/retrying.py
+│   └── Busy..., Denied..., RefusedRequest... and RefusedTexts...: how, in embeddings/remote/failures.py
 ├── StoreError           the vector store refused, cannot be reached, or holds what it should not
 │   ├── StaleLiveError   another run moved the live pointer first
 │   └── StaleRecordError another run wrote the generation's record first

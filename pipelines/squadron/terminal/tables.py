@@ -3,15 +3,17 @@
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from squadron.runs.report import RunReport
 from squadron.terminal.escaping import VisibleFormatter, visible
+
+if TYPE_CHECKING:
+    from squadron.runs.report import RunReport
 
 METRICS = {
     "recall_at_1": "recall@1",
@@ -54,7 +56,7 @@ def shown_progress() -> Iterator[None]:
         stages.propagate = True
 
 
-def show_report(report: RunReport, console: Console) -> None:
+def show_report(report: "RunReport", console: Console) -> None:
     """Print the report of a run for a person."""
     counts, seconds = report["counts"], report["seconds"]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -243,7 +245,7 @@ def _unless_zero(count: int, name: str) -> str:
     return f", {count:,} {name}" if count else ""
 
 
-def _billed(report: RunReport) -> str:
+def _billed(report: "RunReport") -> str:
     """How the endpoints of a remote service did, and what it says it billed."""
     hosts = [
         f"{host} answered {did['answered']:,} requests" + (f" and failed {did['failed']:,}" if did["failed"] else "")
@@ -258,7 +260,7 @@ def _dollars(cost: float | None) -> str:
     return "price not known" if cost is None else f"{cost:.4g} USD"
 
 
-def _moved(report: RunReport) -> str:
+def _moved(report: "RunReport") -> str:
     if not report["promoted"]:
         return ""
     return f", promoted; {report['previous']} before it" if report["previous"] else ", promoted"
