@@ -33,7 +33,7 @@ class Forbidden(BaseSecretsBackend):
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("airflow")
     (folder / "forbidden_secrets.py").write_text(SECRETS)
-    return airflow_environment(folder) | {"PYTHONPATH": f"{ROOT / 'dags'}:{folder}"}
+    return airflow_environment(folder) | {"PYTHONPATH": f"{ROOT / 'dags'}:{ROOT / 'plugins'}:{folder}"}
 
 
 def run_python(code: str, environment: dict[str, str]) -> Any:
