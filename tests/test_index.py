@@ -5,11 +5,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 import squadron
 from squadron import Index, Match
+from squadron.dataflow.driver import shared_graph
 from squadron.errors import SettingsError, StoreError
 from squadron.runs.whole_run import ingest
 from squadron.settings.home import home_at
@@ -147,6 +149,24 @@ def test_threads_may_share_an_index(home: Path) -> None:
         found = list(threads.map(first, range(len(asked))))
 
     assert found == [questions[question] for question in asked]
+
+
+def test_threads_that_ask_first_at_once_load_no_more_than_one_does(home: Path) -> None:
+    def executions(threads: int, **settings: object) -> int:
+        """Of the graph, after 8 questions. Settings of its own give it a graph of its own."""
+        index, together = Index("tickets", home=home, settings=settings), Barrier(threads)
+
+        def ask(_: int) -> None:
+            together.wait(60)
+            index.search("forgot my password")
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(ask, range(8)))
+        with home_at(home):
+            layer = Layer("Index", {**settings, "collection": "tickets"}, home)
+            return shared_graph(resolve([layer]).settings).executions
+
+    assert executions(8, deadline_hours=5) == executions(1, deadline_hours=6)
 
 
 def test_the_package_offers_the_index_and_imports_nothing_until_it_is_asked_for() -> None:
