@@ -2,16 +2,20 @@
 
 import subprocess
 import sys
+import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from threading import Barrier
+from types import FrameType
 
 import pytest
 
 import squadron
 from squadron import Index, Match
-from squadron.dataflow.driver import shared_graph
+from squadron.dataflow.driver import Graph
+from squadron.embeddings import hashing_embeddings
 from squadron.errors import SettingsError, StoreError
 from squadron.runs.whole_run import ingest
 from squadron.settings.home import home_at
@@ -151,22 +155,27 @@ def test_threads_may_share_an_index(home: Path) -> None:
     assert found == [questions[question] for question in asked]
 
 
-def test_threads_that_ask_first_at_once_load_no_more_than_one_does(home: Path) -> None:
-    def executions(threads: int, **settings: object) -> int:
-        """Of the graph, after 8 questions. Settings of its own give it a graph of its own."""
-        index, together = Index("tickets", home=home, settings=settings), Barrier(threads)
+def test_threads_that_ask_first_at_once_make_one_graph_and_load_one_model(home: Path) -> None:
+    counted = {Graph.__init__.__code__: "graphs", hashing_embeddings.model.__code__: "models"}
+    index = Index("tickets", home=home, settings={"deadline_hours": 5})  # of its own, which no other test has
+    calls, together = Counter[str](), Barrier(8)
 
-        def ask(_: int) -> None:
-            together.wait(60)
-            index.search("forgot my password")
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code in counted:
+            calls[counted[frame.f_code]] += 1
 
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(ask, range(8)))
-        with home_at(home):
-            layer = Layer("Index", {**settings, "collection": "tickets"}, home)
-            return shared_graph(resolve([layer]).settings).executions
+    def ask(_: int) -> None:
+        together.wait(60)
+        index.search("forgot my password")
 
-    assert executions(8, deadline_hours=5) == executions(1, deadline_hours=6)
+    threading.setprofile(note)  # in threads that begin from now on
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(ask, range(8)))
+    finally:
+        threading.setprofile(None)  # type: ignore[arg-type]
+
+    assert calls == {"graphs": 1, "models": 1}
 
 
 def test_the_package_offers_the_index_and_imports_nothing_until_it_is_asked_for() -> None:
