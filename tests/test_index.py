@@ -2,14 +2,20 @@
 
 import subprocess
 import sys
+import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from threading import Barrier
+from types import FrameType
 
 import pytest
 
 import squadron
 from squadron import Index, Match
+from squadron.dataflow.driver import Graph
+from squadron.embeddings import hashing_embeddings
 from squadron.errors import SettingsError, StoreError
 from squadron.runs.whole_run import ingest
 from squadron.settings.home import home_at
@@ -147,6 +153,29 @@ def test_threads_may_share_an_index(home: Path) -> None:
         found = list(threads.map(first, range(len(asked))))
 
     assert found == [questions[question] for question in asked]
+
+
+def test_threads_that_ask_first_at_once_make_one_graph_and_load_one_model(home: Path) -> None:
+    counted = {Graph.__init__.__code__: "graphs", hashing_embeddings.model.__code__: "models"}
+    index = Index("tickets", home=home, settings={"deadline_hours": 5})  # of its own, which no other test has
+    calls, together = Counter[str](), Barrier(8)
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code in counted:
+            calls[counted[frame.f_code]] += 1
+
+    def ask(_: int) -> None:
+        together.wait(60)
+        index.search("forgot my password")
+
+    threading.setprofile(note)  # in threads that begin from now on
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(ask, range(8)))
+    finally:
+        threading.setprofile(None)  # type: ignore[arg-type]
+
+    assert calls == {"graphs": 1, "models": 1}
 
 
 def test_the_package_offers_the_index_and_imports_nothing_until_it_is_asked_for() -> None:

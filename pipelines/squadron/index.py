@@ -65,7 +65,7 @@ class Index:
     def __repr__(self) -> str:
         return f"Index({self._settings.collection!r})"
 
-    def search(self, question: str, *, top_k: int = 10, filter: Mapping[str, str] | None = None) -> list[Match]:
+    def search(self, question: str, *, top_k: int = 5, filter: Mapping[str, str] | None = None) -> list[Match]:
         """The passages nearest to the question, the nearest first.
 
         Parameters:

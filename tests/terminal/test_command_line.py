@@ -90,13 +90,15 @@ def test_a_second_ingest_embeds_and_writes_nothing(squadron: Run, ingested: dict
     assert second["metrics"] == ingested["metrics"]
 
 
-def test_ingest_tells_a_person_what_it_did(squadron: Run) -> None:
+def test_ingest_tells_a_person_what_it_did(squadron: Run, tmp_path: Path) -> None:
     done = squadron("ingest")
 
     assert done.returncode == 0
     for said in ("104 documents", "107 embedded", "recall@10", "demo_", "promoted"):
         assert said in done.stdout
     assert "plan for demo_" in done.stderr
+    folders = [tmp_path / name for name in ("lancedb", "cache", "staging")]
+    assert done.stderr.startswith("index: lancedb at {}, cache: {}, staging: {}\n".format(*folders))
 
 
 def test_plan_says_what_would_change_and_writes_nothing(squadron: Run, tmp_path: Path) -> None:
@@ -129,11 +131,12 @@ def test_search_keeps_to_a_filter_and_refuses_an_unknown_column(squadron: Run) -
     assert "title" in refused.stderr
 
 
-def test_search_before_any_ingest_says_what_to_do(squadron: Run) -> None:
+def test_search_before_any_ingest_says_what_to_do(squadron: Run, tmp_path: Path) -> None:
     done = squadron("search", "anything")
 
     assert done.returncode == 1
     assert "ingest first" in done.stderr
+    assert f"lancedb at {tmp_path / 'lancedb'} (there is no such folder), which is 'lancedb' below" in done.stderr
     assert "Traceback" not in done.stderr
 
 

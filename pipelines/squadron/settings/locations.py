@@ -18,10 +18,9 @@ def index_location(settings: Settings) -> str:
 
 def written_locations(settings: Settings) -> str:
     """One line: where a run writes."""
-    address = getattr(settings.store, settings.store.name).address
-    return (
-        f"index: {settings.store.name} at {address}, cache: {settings.cache.path}, staging: {settings.ingest.staging}"
-    )
+    store, cache = settings.store, settings.cache.path or "none"
+    address = getattr(store, store.name).address
+    return f"index: {store.name} at {address}, cache: {cache}, staging: {settings.ingest.staging}"
 
 
 def _relative(path: Path) -> str:
