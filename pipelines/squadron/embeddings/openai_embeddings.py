@@ -58,10 +58,17 @@ def tokenizer(embedding_settings: OpenAISettings) -> Tokenizer:
     return tokenization.coarse()
 
 
-def model_max_tokens(embedding_settings: OpenAISettings, tokenizer: Tokenizer) -> int:
-    """Tokens that the model reads of one text, less those of the prompt."""
+def model_max_tokens(embedding_settings: OpenAISettings) -> int:
+    """Tokens that the model reads of one text, less those of the prompt.
+
+    The prompt's bytes count as tokens unless a tokenizer is named: this limit is part of the vector space, and is to
+    be the same whether or not tiktoken can have its vocabulary.
+    """
     limit = max_tokens_of("openai", embedding_settings.model, embedding_settings.max_tokens)
-    return limit - len(tokenizer.encode(embedding_settings.passage_prompt, add_special_tokens=False))
+    prompt = embedding_settings.passage_prompt
+    if prompt and embedding_settings.tokenizer:
+        return limit - len(tokenizer(embedding_settings).encode(prompt, add_special_tokens=False))
+    return limit - len(prompt.encode())
 
 
 def dimension(embedding_settings: OpenAISettings) -> int:

@@ -3,9 +3,8 @@
 Passages are cut by these counts, so a count may be too high but never too low: what a service reads beyond its
 limit, it refuses or drops.
 
-- `cl100k` is OpenAI's own tokenizer of all its embedding models. Its ranks come with semantic-text-splitter,
-  which compiles tiktoken's files into its library; the copy is checked by OpenAI's SHA-256. Counts are equal to
-  tiktoken's.
+- `cl100k` is OpenAI's own tokenizer of all its embedding models. Its vocabulary comes from the package tiktoken, which
+  downloads it once and keeps it in the folder TIKTOKEN_CACHE_DIR.
 - `wordpiece` is the one of bert-base-uncased, from the model that a package carries. Cohere's English v3 models
   publish a vocabulary of the same size.
 - `coarse` is for models whose tokenizer we do not have: the first 8,192 tokens of o200k, OpenAI's later and more
@@ -16,75 +15,89 @@ limit, it refuses or drops.
   Japanese and Korean. Against BERT's it counts 1.4 times the tokens for English, 1.1-1.5 for other Latin
   scripts, 1.0-1.2 for code, numbers and addresses; fewer (.65-.95) for scripts that BERT spells out, as Russian.
   With the model's tokenizer named in the setting `tokenizer`, passages become that much longer.
+- Where tiktoken cannot have a vocabulary, every byte counts as a token: no token is shorter than one. Passages are
+  shorter then, and estimates of tokens and cost are upper bounds.
 """
 
-import base64
-import hashlib
-import mmap
+import logging
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
 from squadron.embeddings.local.model_tokens import model_tokenizer, uncut
-from squadron.embeddings.local.word_tokens import word_tokens
 from squadron.errors import EmbeddingError, SettingsError
 
+if TYPE_CHECKING:
+    import tiktoken
+
+log = logging.getLogger(__name__)
+
 COARSE_TOKENS = 8192
+DOWNLOAD_SECONDS = 20.0
+"""How long tiktoken may take to have a vocabulary: it sets no time-out itself."""
 
 
 @dataclass(frozen=True)
-class _Vocabulary:
-    """A file of tiktoken's: a line for each token, base64 and rank."""
+class Vocabulary:
+    """One of tiktoken's encodings."""
 
     name: str
-    size: int
-    sha256: str
     words: str
-    """How text is cut into words before bytes are merged."""
+    """How text is cut into words before bytes are merged: tiktoken's pattern, as the package tokenizers reads it."""
 
 
-_CL100K = _Vocabulary(
+CL100K = Vocabulary(
     "cl100k_base",
-    1_681_126,
-    "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*+"
     r"|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
 )
-_O200K = _Vocabulary(
+O200K = Vocabulary(
     "o200k_base",
-    3_613_922,
-    "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
-_FIRST_LINE = b"IQ== 0\n"
-# Nothing that a text may hold: U+FFFF is no character.
-_SPECIAL = "\uffff"
+_SPECIAL = "special"
 
 
 @lru_cache(maxsize=1)
 def cl100k() -> Tokenizer:
-    """OpenAI's tokenizer of its embedding models; takes half a second the first time.
-
-    Raises EmbeddingError when the installed semantic-text-splitter does not hold the ranks.
-    """
-    return _byte_pair_tokenizer(_ranks(_CL100K), _CL100K.words)
+    """OpenAI's tokenizer of its embedding models; takes half a second the first time."""
+    return tiktoken_tokenizer(CL100K)
 
 
 @lru_cache(maxsize=1)
 def coarse() -> Tokenizer:
     """A tokenizer that counts more tokens than a model's own; two special ones are among them."""
-    tokenizer = _byte_pair_tokenizer(_ranks(_O200K)[:COARSE_TOKENS], _O200K.words)
-    tokenizer.add_special_tokens([_SPECIAL])
+    tokenizer = tiktoken_tokenizer(O200K, COARSE_TOKENS)
+    # They only count, so any token will do; one of their own would be found in texts that hold its name.
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=[_SPECIAL, "$A", _SPECIAL], pair=None, special_tokens=[(_SPECIAL, tokenizer.token_to_id(_SPECIAL))]
+        single=[_SPECIAL, "$A", _SPECIAL], pair=None, special_tokens=[(_SPECIAL, 0)]
     )
     return tokenizer
+
+
+def tiktoken_tokenizer(vocabulary: Vocabulary, most_tokens: int | None = None) -> Tokenizer:
+    """The tokenizer of the first tokens of a vocabulary, or of all.
+
+    Where tiktoken cannot have the vocabulary it is one that counts bytes (see `is_upper_bound`), and a warning says so.
+    """
+    encoding = _encoding(vocabulary.name)
+    if encoding is None:
+        return _byte_pair_tokenizer([bytes([byte]) for byte in range(256)], vocabulary.words)
+    ranks = sorted(encoding.token_byte_values(), key=encoding.encode_single_token)
+    return _byte_pair_tokenizer(ranks[:most_tokens], vocabulary.words)
+
+
+def is_upper_bound(tokenizer: Tokenizer) -> bool:
+    """Whether it counts bytes, so that estimates of tokens and cost are upper bounds."""
+    return isinstance(tokenizer.model, models.BPE) and tokenizer.get_vocab_size(with_added_tokens=False) == 256
 
 
 @lru_cache(maxsize=1)
@@ -115,8 +128,6 @@ def named_tokenizer(name: str, setting: str) -> Tokenizer:
 
 def token_counts(tokenizer: Tokenizer, texts: list[str]) -> list[int]:
     """The tokens of each text, special ones included."""
-    if words := word_tokens(tokenizer):
-        return [len(ids) for ids in words.ids(texts)]
     return [len(encoding) for encoding in tokenizer.encode_batch_fast(texts)]
 
 
@@ -148,25 +159,27 @@ def _byte_characters() -> list[str]:
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
 
 
-def _ranks(vocabulary: _Vocabulary) -> list[bytes]:
-    """The tokens in the order of their ranks."""
-    spec = find_spec("semantic_text_splitter")
-    for folder in (spec and spec.submodule_search_locations) or []:
-        for library in sorted(Path(folder).glob("semantic_text_splitter*.*")):
-            if found := _found_in(library, vocabulary):
-                return [base64.b64decode(line.split()[0]) for line in found.splitlines()]
-    raise EmbeddingError(
-        f"semantic-text-splitter {version('semantic-text-splitter')} does not hold {vocabulary.name}: "
-        "install the version in requirements.txt, or name a tokenizer in the service's setting `tokenizer`"
-    )
+def _encoding(name: str) -> "tiktoken.Encoding | None":
+    """tiktoken's, from its folder or downloaded; None where that fails or takes too long."""
+    import tiktoken
 
+    loaded: Future[tiktoken.Encoding] = Future()
 
-def _found_in(library: Path, vocabulary: _Vocabulary) -> bytes | None:
-    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        at = content.find(_FIRST_LINE)
-        while at >= 0:
-            candidate = content[at : at + vocabulary.size]
-            if hashlib.sha256(candidate).hexdigest() == vocabulary.sha256:
-                return candidate
-            at = content.find(_FIRST_LINE, at + 1)
-    return None
+    def load() -> None:
+        try:
+            loaded.set_result(tiktoken.get_encoding(name))
+        except Exception as error:
+            loaded.set_exception(error)
+
+    Thread(target=load, daemon=True).start()  # a process does not wait for it in the end
+    try:
+        return loaded.result(DOWNLOAD_SECONDS)
+    except (OSError, ValueError) as error:  # no network, no answer, another file than expected
+        log.warning(
+            "tiktoken cannot have the vocabulary %s (%s), so every byte counts as a token: passages are shorter, and "
+            "estimates of tokens and cost are upper bounds. Go online, or copy the folder TIKTOKEN_CACHE_DIR of a "
+            "machine that has it",
+            name,
+            type(error).__name__,
+        )
+        return None

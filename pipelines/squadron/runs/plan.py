@@ -18,6 +18,7 @@ from squadron.dataflow.cached_vectors import opened_cache
 from squadron.dataflow.changes import StoredDocuments
 from squadron.dataflow.driver import Graph, shared_graph
 from squadron.dataflow.vector_space import generation_name, vector_space
+from squadron.embeddings.tokenization import is_upper_bound
 from squadron.generations.catalog import Generations
 from squadron.generations.model_canary import checked_model
 from squadron.generations.record import GenerationRecord
@@ -146,6 +147,7 @@ def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations
         quarantined=corpus.blank + corpus.unread.items,
         tokens=staged.tokens,
         billed_tokens=staged.billed_tokens,
+        estimates_are_upper_bounds=is_upper_bound(graph.kept("tokenizer")),
         cost=cost,
         questions=questions.num_rows,
         asked=asked,

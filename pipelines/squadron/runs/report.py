@@ -45,6 +45,7 @@ class RunReport(TypedDict):
     tokens: int
     billed_tokens: int
     cost: float | None
+    estimates_are_upper_bounds: bool
     tokens_billed: int
     cost_billed: float | None
     endpoints: dict[str, dict[str, int]]
@@ -106,6 +107,7 @@ def run_report(
         "tokens": ingested.tokens,
         "billed_tokens": plan.billed_tokens,
         "cost": plan.cost,
+        "estimates_are_upper_bounds": plan.estimates_are_upper_bounds,
         "tokens_billed": ingested.tokens_billed,
         "cost_billed": ingested.cost_billed,
         "endpoints": ingested.endpoints,
@@ -133,6 +135,7 @@ def plan_report(plan: Plan) -> dict[str, Any]:
         "tokens": plan.tokens,
         "billed_tokens": plan.billed_tokens,
         "cost": plan.cost,
+        "estimates_are_upper_bounds": plan.estimates_are_upper_bounds,
         "vector_space": plan.vector_space,
         "seconds": {"plan": round(plan.seconds, 3)},
     }

@@ -41,6 +41,8 @@ class Plan:
     seconds: float
     held_back: int = 0
     """Of the unchanged passages, those that the corpus does not show, and that stay for some of it cannot be read."""
+    estimates_are_upper_bounds: bool = False
+    """Whether the model's tokenizer cannot be had here, so that tokens and cost are at most these."""
 
     @property
     def to_embed(self) -> int:

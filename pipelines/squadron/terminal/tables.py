@@ -1,7 +1,7 @@
 """Terminal: what a person at a terminal sees of a run; all of it goes to stderr, but for results."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +66,9 @@ def show_report(report: "RunReport", console: Console) -> None:
     table.add_row("changed", ", ".join(changed))
     table.add_row("seconds", ", ".join(f"{stage} {taken:.1f}" for stage, taken in seconds.items()))
     if report["passages_per_second"]:
-        speed = f"{report['passages_per_second']:,.1f} passages/s on {report['device']}, {report['tokens']:,} tokens"
-        table.add_row("speed", f"{speed}, {_dollars(report['cost'])}")
+        speed = f"{report['passages_per_second']:,.1f} passages/s on {report['device']}"
+        estimate = f"{_at_most(report)}{report['tokens']:,} tokens, {_dollars(report['cost'])}"
+        table.add_row("speed", f"{speed}, {estimate}")
     if report["endpoints"]:
         table.add_row("service", _billed(report))
     figures = [f"{label} {report['metrics'][name]:.3f}" for name, label in METRICS.items() if report["metrics"][name]]
@@ -107,7 +108,8 @@ def show_plan(report: dict[str, Any], console: Console) -> None:
         "changes", f"{todo}, {counts['unchanged']:,} unchanged{_unless_zero(counts['quarantined'], 'quarantined')}"
     )
     batches = " in batches, within a day" if report["in_batches"] else ""
-    table.add_row("cost", f"{report['billed_tokens']:,} tokens to embed, {_dollars(report['cost'])}{batches}")
+    cost = f"{_at_most(report)}{report['billed_tokens']:,} tokens to embed, {_dollars(report['cost'])}{batches}"
+    table.add_row("cost", cost)
     beside = f"built beside {report['live']}" if report["live"] else "the first"
     new = "synced in place" if report["generation"] == report["live"] else beside
     table.add_row("generation", f"{report['generation']}, {new}")
@@ -254,6 +256,11 @@ def _billed(report: "RunReport") -> str:
     if report["tokens_billed"]:
         hosts.append(f"billed {report['tokens_billed']:,} tokens, {_dollars(report['cost_billed'])}")
     return "; ".join(hosts)
+
+
+def _at_most(report: Mapping[str, Any]) -> str:
+    """Before an estimate that counts bytes, because the tokenizer cannot be had."""
+    return "at most " if report["estimates_are_upper_bounds"] else ""
 
 
 def _dollars(cost: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Model tokens: what a model in a folder reads of texts."""
+"""Model tokens: the tokenizer of a model in a folder."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -6,33 +6,19 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from squadron.embeddings.local.model_files import max_tokens
-from squadron.embeddings.local.word_tokens import word_tokens
 
 
 def model_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of the folder's tokenizer.json, which neither cuts nor pads; not to be changed.
-
-    While the file stays as it is, it is one and the same for all of a process, and what it met is known to all.
-    """
+    """The tokenizer of the folder's tokenizer.json, which neither cuts nor pads. It is shared: do not change it."""
     path = folder / "tokenizer.json"
     return _read(path, path.stat().st_mtime_ns)
 
 
-class ModelTokens:
-    """The tokens of texts, as many as the model reads of each."""
-
-    def __init__(self, folder: Path) -> None:
-        self._tokenizer, self._most = model_tokenizer(folder), max_tokens(folder)
-        self._words = word_tokens(self._tokenizer)
-        if self._words is None:
-            self._tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
-            self._tokenizer.enable_truncation(self._most)
-
-    def ids(self, texts: list[str]) -> list[list[int]]:
-        """The token ids of each text, special ones included; what the model would not read is cut off."""
-        if self._words:
-            return self._words.ids(texts, self._most)
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
+def truncating_tokenizer(folder: Path) -> Tokenizer:
+    """The same, which leaves out what the model would not read of a text."""
+    tokenizer = Tokenizer.from_str(model_tokenizer(folder).to_str())
+    tokenizer.enable_truncation(max_tokens(folder))
+    return tokenizer
 
 
 def uncut(tokenizer: Tokenizer) -> Tokenizer:

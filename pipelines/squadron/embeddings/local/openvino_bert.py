@@ -49,12 +49,14 @@ class _Encoder:
     def _embedded(self, ids: Any, positions: Any) -> Any:
         table = self._weights["embeddings.word_embeddings.weight"]
         # One text alone is all of token type 0.
-        places = (
+        positions_table = (
             self._weights["embeddings.position_embeddings.weight"]
             + self._weights["embeddings.token_type_embeddings.weight"][0]
         )
         words = op.gather(_constant(table), ids, _integer(0))
-        return self._norm("embeddings.LayerNorm", op.add(words, op.gather(_constant(places), positions, _integer(0))))
+        return self._norm(
+            "embeddings.LayerNorm", op.add(words, op.gather(_constant(positions_table), positions, _integer(0)))
+        )
 
     def _layer(self, name: str, hidden: Any, scores: Any) -> Any:
         attended = self._dense(

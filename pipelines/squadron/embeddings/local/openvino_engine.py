@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from squadron.embeddings.local.bert import read_bert
-from squadron.embeddings.local.model_tokens import ModelTokens
+from squadron.embeddings.local.model_tokens import truncating_tokenizer
 from squadron.embeddings.local.openvino_bert import encoder
 from squadron.embeddings.local.openvino_runtime import openvino
 from squadron.embeddings.local.token_batches import token_batches
@@ -24,7 +24,7 @@ _BATCH_TOKENS = 1024
 _MIN_BATCH_TOKENS = 256
 # A shape that a stream meets for the first time costs it about 10 ms: few lengths, few shapes.
 _LENGTH_STEP = 16
-# Sorted by length among so many, 1 % more is padding than among all; the streams wait for the first of them only.
+# Sorted by length among these, 1 % more is padding than among all texts; the streams wait for the first of them only.
 _TEXTS_AT_A_TIME = 256
 _MAX_STREAMS = 32
 _INT8_GROUP = 128
@@ -48,12 +48,12 @@ class OpenVINOEngine:
         )
         self._streams = int(compiled.get_property("NUM_STREAMS"))
         self._queue = openvino.AsyncInferQueue(compiled, self._streams)
-        self._queue.set_callback(_kept)
+        self._queue.set_callback(_copy_vectors)
         self._lock = threading.Lock()
         self._dimension = int(compiled.output(0).partial_shape[1].get_length())
         self._batch_tokens = batch_tokens or _BATCH_TOKENS
         self._positions = bert.positions
-        self._model_tokens = ModelTokens(folder)
+        self._tokenizer = truncating_tokenizer(folder)
         self.device = f"cpu, openvino {self._precision}"
         log.info("%s runs on %s with %d streams", folder.name, self.device, self._streams)
 
@@ -71,9 +71,10 @@ class OpenVINOEngine:
         return vectors
 
     def _tokens(self, texts: list[str]) -> Iterator[tuple[int, list[list[int]]]]:
-        """The tokens of so many texts at a time, and the place of the first."""
+        """The token ids of the texts, some at a time, and the row of the first of them."""
         for start in range(0, len(texts), _TEXTS_AT_A_TIME):
-            yield start, self._model_tokens.ids(texts[start : start + _TEXTS_AT_A_TIME])
+            encodings = self._tokenizer.encode_batch_fast(texts[start : start + _TEXTS_AT_A_TIME])
+            yield start, [encoding.ids for encoding in encodings]
 
     def _start(self, ids: list[list[int]], vectors: np.ndarray) -> None:
         lengths = [len(text) for text in ids]
@@ -81,8 +82,8 @@ class OpenVINOEngine:
         for rows in token_batches(lengths, min(self._batch_tokens, share), _LENGTH_STEP):
             longest = -(-lengths[rows[0]] // _LENGTH_STEP) * _LENGTH_STEP
             padded = np.zeros((len(rows), min(longest, self._positions)), np.int32)
-            for place, row in enumerate(rows):
-                padded[place, : lengths[row]] = ids[row]
+            for line, row in enumerate(rows):
+                padded[line, : lengths[row]] = ids[row]
             sizes = np.array([lengths[row] for row in rows], np.int32)
             self._queue.start_async({0: padded, 1: sizes}, (vectors, rows))
 
@@ -110,6 +111,6 @@ def _properties(precision: str, native_bf16: bool, streams: int) -> dict[str, An
     } | ({"DYNAMIC_QUANTIZATION_GROUP_SIZE": _INT8_GROUP} if precision == "int8" else {})
 
 
-def _kept(request: Any, target: tuple[np.ndarray, list[int]]) -> None:
+def _copy_vectors(request: Any, target: tuple[np.ndarray, list[int]]) -> None:
     vectors, rows = target
     vectors[rows] = request.get_output_tensor(0).data
