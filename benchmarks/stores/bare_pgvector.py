@@ -9,7 +9,7 @@ import pyarrow as pa
 from psycopg.sql import SQL, Identifier
 
 from squadron.settings.store_sections import PgvectorSettings
-from squadron.stores.pgvector import schema
+from squadron.stores.pgvector import rows, schema
 from squadron.stores.pgvector.connection import Database
 from tests.stores import postgres
 
@@ -40,11 +40,11 @@ def actions(
 ) -> dict[str, Callable[[], int]]:
     """What is timed."""
     table, names = Identifier(generation.name), calls[0].column_names
-    batches = [list(zip(*(schema.values(call[name]) for name in names), strict=True)) for call in calls]
+    batches = [list(zip(*(rows.values(call[name]) for name in names), strict=True)) for call in calls]
     incoming = SQL("CREATE TEMP TABLE incoming (LIKE {}) ON COMMIT DROP").format(table)
     copied = SQL("COPY incoming ({}) FROM STDIN (FORMAT BINARY)").format(schema.listed(names))
     updates = SQL(", ").join(SQL("{0} = EXCLUDED.{0}").format(Identifier(name)) for name in names[1:])
-    merged = SQL(schema.MERGE).format(table, schema.listed(names), updates)
+    merged = SQL(rows.MERGE).format(table, schema.listed(names), updates)
     ids = expired.to_pylist()
 
     def write() -> int:

@@ -13,7 +13,7 @@ import pinecone
 import pyarrow as pa
 
 from squadron.settings.store_sections import PineconeSettings
-from squadron.stores.pinecone import rows
+from squadron.stores.pinecone import rows, writes
 from squadron.stores.pinecone.store import IDS_PER_DELETE
 
 ID_STARTS = "0123456789abcdef"
@@ -68,8 +68,8 @@ def actions(
 
 def _requests(call: pa.Table, dimension: int, concurrency: int) -> list[list[pinecone.Vector]]:
     """The numbers have the digits of a float32: with those of Python's floats requests would be over the limit."""
-    made = rows.rows_of(call, ())
+    made = writes.rows_of(call, ())
     numbers = orjson.loads(orjson.dumps(made.vectors, option=orjson.OPT_SERIALIZE_NUMPY))
     rows_made = zip(made.ids, numbers, made.metadata, strict=True)
     vectors = [pinecone.Vector(key, values, metadata=metadata) for key, values, metadata in rows_made]
-    return [vectors[start:stop] for start, stop in rows.batches(rows.metadata_bytes(made), dimension, concurrency)]
+    return [vectors[start:stop] for start, stop in writes.batches(writes.metadata_bytes(made), dimension, concurrency)]

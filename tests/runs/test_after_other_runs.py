@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from squadron.runs.verify import verify
 from squadron.runs.whole_run import ingest
 from squadron.settings.schema import Settings
 from squadron.staging import shards as staging
-from squadron.stores.lancedb import store as lancedb_store
+from squadron.stores.lancedb import index as lancedb_index
 from tests.whole_runs import live, numbered, run, stored_rows, write_corpus
 
 Changed = Callable[..., Settings]
@@ -93,7 +94,7 @@ def test_what_a_run_left_that_died_is_taken_back_too_when_the_next_is_refused(
 def test_what_is_to_be_taken_back_is_kept_however_old_it_is(
     settings: Changed, corpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lancedb_store, "VERSIONS_KEPT", lancedb_store.timedelta(0))
+    monkeypatch.setattr(lancedb_index, "VERSIONS_KEPT", timedelta(0))
     before = rows(settings())
     corpus(*range(40), context=UNASKED)
 
@@ -106,14 +107,14 @@ def test_what_is_to_be_taken_back_is_kept_however_old_it_is(
 def test_what_cannot_be_taken_back_is_told_beside_the_reason(
     settings: Changed, corpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lancedb_store, "VERSIONS_KEPT", lancedb_store.timedelta(0))
+    monkeypatch.setattr(lancedb_index, "VERSIONS_KEPT", timedelta(0))
     corpus(*range(40), context=UNASKED)
     refused = Begun(settings(), "refused")
     refused.ingest()
     refused.finish()
     evaluation = refused.evaluate()
     table = shared_graph(settings()).value("generation_table", generation=refused.plan.generation)
-    table.optimize(cleanup_older_than=lancedb_store.timedelta(0), delete_unverified=True)  # somebody else does
+    table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)  # somebody else does
 
     with pytest.raises(GateError, match=r"recall@10 fell .* cannot be restored: .*version"):
         refused.promote(evaluation)

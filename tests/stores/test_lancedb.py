@@ -9,6 +9,7 @@ import pytest
 
 from squadron.settings.store_sections import LanceDBSettings
 from squadron.stores.contract import StoredRecord
+from squadron.stores.lancedb import index as lancedb_index
 from squadron.stores.lancedb import search as lancedb_search
 from squadron.stores.lancedb import store as lancedb_store
 from squadron.stores.lancedb.search import MANY_QUERIES
@@ -146,7 +147,7 @@ def test_rows_written_after_the_index_are_found_before_and_after_it_takes_them_i
 def test_a_filter_finds_rows_in_partitions_that_a_search_does_not_probe(indexing: Store) -> None:
     """Rows of one language lie opposite to the query, in other partitions of the index than it."""
     blue = indexing.generation(metadata_columns=["lang"])
-    rows = range((lancedb_search.PROBES + 4) * lancedb_store.ROWS_PER_PARTITION)
+    rows = range((lancedb_search.PROBES + 4) * lancedb_index.ROWS_PER_PARTITION)
     values = vectors(rows.stop)
     query = -values[:1]
     opposite = set(np.argsort(values @ query[0])[:5].tolist())

@@ -11,25 +11,10 @@ import pytest
 from squadron.dataflow.driver import build_driver, inputs
 from squadron.settings.registry import EMBEDDINGS, STORES, load
 from squadron.settings.schema import Settings
+from squadron.stores.contract import Store
 
 CONTRACT = {
-    "client": ["store_settings"],
-    "generation_table": ["client", "collection_name", "generation", "dimension", "metric", "metadata_columns"],
-    "stored_ids": ["generation_table"],
-    "stored_rows": ["generation_table", "wanted_ids"],
-    "rows_written": ["generation_table", "records"],
-    "rows_deleted": ["generation_table", "expired_ids"],
-    "row_count": ["generation_table"],
-    "version": ["generation_table"],
-    "restored": ["generation_table", "earlier_version"],
-    "earlier_table": ["client", "generation", "earlier_version"],
-    "index_built": ["generation_table", "metric", "store_settings", "kept_version"],
-    "matches": ["generation_table", "query_vectors", "top_k", "metric", "filter"],
-    "generation_records": ["client", "collection_name"],
-    "record_stored": ["client", "collection_name", "generation", "record_text", "expected_revision"],
-    "live_generation": ["client", "collection_name"],
-    "promoted": ["client", "collection_name", "generation", "expected_live"],
-    "dropped": ["client", "collection_name", "generation"],
+    node: list(signature(function).parameters)[1:] for node, function in getmembers(Store, isfunction) if node[0] != "_"
 }
 """The nodes of a store and what they are made of."""
 OWN_TYPES = ("client", "generation_table", "earlier_table", "store_settings")

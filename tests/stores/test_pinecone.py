@@ -60,8 +60,8 @@ def indexes(request: pytest.FixtureRequest) -> Iterator[PineconeSettings]:
     settings = PineconeSettings(index=f"squadron-test-{uuid.uuid4().hex[:8]}")
     yield settings
     connection = Connection(settings)
-    for place in connection.places():
-        Pinecone().indexes.delete(place.name)
+    for index in connection.indexes():
+        Pinecone().indexes.delete(index.name)
     connection.close()
 
 
@@ -78,9 +78,9 @@ class TestPineconeService(TestPinecone):
     def store(self, indexes: PineconeSettings) -> Iterator[Store]:
         yield Store(pinecone_store, indexes, secret=os.environ["PINECONE_API_KEY"])
         connection = Connection(indexes)
-        for place in connection.places():
-            for namespace in place.index.describe_index_stats().namespaces:
-                connection.drop(place, namespace)
+        for index in connection.indexes():
+            for namespace in index.handle.describe_index_stats().namespaces:
+                connection.drop(index, namespace)
         connection.close()
 
 

@@ -1,7 +1,8 @@
 """The contract of the stores: what a store's module offers, node by node, and what it keeps about generations.
 
-A store is a module of functions, and each function is a node of the graph. mypy checks every module against `Store`;
-tests/stores/contract.py checks what the functions do.
+A store is a module of functions, and each function is a node of the graph. mypy checks the types of every module
+against `Store`, tests/stores/test_parity.py the names, which Hamilton goes by, and tests/stores/contract.py what the
+functions do.
 """
 
 from collections.abc import Iterator, Sequence

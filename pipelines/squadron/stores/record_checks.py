@@ -39,10 +39,10 @@ def distinct_records(records: pa.Table, dimension: int, generation: str) -> pa.T
     Raises StoreError when the vectors are of another dimension, or not finite; nothing was sent then.
     """
     vectors = records[VECTOR_COLUMN].combine_chunks()
-    found = vectors.type.list_size
-    if found != dimension:
+    width = vectors.type.list_size
+    if width != dimension:
         raise StoreError(
-            f"generation {generation!r} holds {dimension}-dimensional vectors, these have {found}: nothing was written"
+            f"generation {generation!r} holds {dimension}-dimensional vectors, these have {width}: nothing was written"
         )
     finite = np.isfinite(vectors.flatten().to_numpy(zero_copy_only=False)).reshape(-1, dimension).all(axis=1)
     if not finite.all():
@@ -70,10 +70,10 @@ def text_columns(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if pa.types.is_string(field.type)]
 
 
-def refuse_other(generation: str, what: str, found: object, wanted: object) -> None:
+def refuse_other(generation: str, attribute: str, stored: object, requested: object) -> None:
     """Raise StoreError when a generation is of another dimension or metric than this run's."""
-    if found != wanted:
+    if stored != requested:
         raise StoreError(
-            f"generation {generation!r} has {what} {found}, this run wants {wanted}: "
+            f"generation {generation!r} has {attribute} {stored}, this run wants {requested}: "
             "choose another collection, or drop that generation and ingest again"
         )

@@ -21,9 +21,9 @@ def next_record(generation: str, record_text: str, stored: StoredRecord | None, 
 
 def stale_record(generation: str, stored: StoredRecord | None, expected_revision: int) -> StaleRecordError:
     """The error for a record that another run wrote first."""
-    found = f"revision {stored.revision}" if stored else "no record"
+    present = f"revision {stored.revision}" if stored else "no record"
     return StaleRecordError(
-        f"the record of {generation!r} was not written: the store holds {found}, this run expected "
+        f"the record of {generation!r} was not written: the store holds {present}, this run expected "
         f"{f'revision {expected_revision}' if expected_revision else 'no record'}. Another run was faster: read the "
         "record again"
     )

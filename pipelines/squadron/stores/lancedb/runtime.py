@@ -10,7 +10,7 @@ neither a folder nor an object store is reached by (benchmarks/startup.py measur
 - 0.1 s: on Python 3.11, the package `overrides` reads bytecode to check that LanceDB's methods override what they say.
   From 3.12 on LanceDB takes the `override` of `typing`, which checks nothing. So it does here.
 
-All of it is as it was for whoever uses it: the classes are the same, errors are the same, only later.
+Nothing changes for a caller: the classes are the same, and errors are the same, only later.
 """
 
 import sys

@@ -21,8 +21,6 @@ MANY_QUERIES = 64
 ROWS_READ = 4096
 # Where an index is searched: probes and refinement that keep recall@10 above .99 (benchmarks/scale).
 PROBES, REFINE_FACTOR = 20, 10
-DEPTH = 10
-"""The rank down to which an index is compared with exact search."""
 
 
 def nearest_rows(
@@ -32,15 +30,15 @@ def nearest_rows(
     if len(query_vectors) >= MANY_QUERIES and not where and not vector_indices(table):
         with tables.reported(f"{table.uri} could not be searched"):
             return _exact_matches(table, query_vectors, metric, top_k)
-    wanted = _match_schema(table)
-    parts = [wanted.empty_table()]
+    columns = _match_schema(table)
+    parts = [columns.empty_table()]
     for start in range(0, len(query_vectors), QUERIES_PER_SEARCH):
         vectors = query_vectors[start : start + QUERIES_PER_SEARCH]
-        search = _nearest(table, vectors, metric, top_k)
+        search = nearest_search(table, vectors, metric, top_k)
         search = search.where(where, prefilter=True) if where else search
         with tables.reported(f"{table.uri} could not be searched"):
-            found = search.select([*_stored_columns(wanted), "_distance"]).to_arrow()
-        parts.append(_matches(found, wanted, start, metric))
+            nearest = search.select([*_stored_columns(columns), "_distance"]).to_arrow()
+        parts.append(_matches(nearest, columns, start, metric))
     return pa.concat_tables(parts)
 
 
@@ -49,23 +47,22 @@ def vector_indices(table: lancedb.table.Table) -> list[str]:
     return [index.name for index in table.list_indices() if VECTOR_COLUMN in index.columns]
 
 
-def index_recall(table: lancedb.table.Table, metric: str) -> float:
-    """The share of the rows nearest to some stored vectors by exact search that a search by the index finds."""
-    stored = table.search().select([VECTOR_COLUMN]).limit(QUERIES_PER_SEARCH).to_arrow()[VECTOR_COLUMN]
-    vectors = np.array(stored.to_pylist(), np.float32)
-    indexed, flat = (_nearest(table, vectors, metric, DEPTH).select(["id", "_distance"]) for _ in range(2))
-    found, exact = (set(_pairs(search.to_arrow())) for search in (indexed, flat.bypass_vector_index()))
-    return len(found & exact) / len(exact)
+def nearest_search(table: lancedb.table.Table, vectors: np.ndarray, metric: str, top_k: int) -> Any:
+    """LanceDB's own search for the nearest rows, by the index where there is one."""
+    search = table.search(vectors, vector_column_name=VECTOR_COLUMN)
+    search = search.distance_type(metric).refine_factor(REFINE_FACTOR).limit(top_k)
+    # No maximum: rows that a filter leaves may lie in partitions far from the query.
+    return search.minimum_nprobes(PROBES).maximum_nprobes(0)
 
 
 def _exact_matches(table: lancedb.table.Table, vectors: np.ndarray, metric: str, top_k: int) -> pa.Table:
     query, row, score = exact_neighbours(_vectors(table), vectors, metric, top_k)
-    rows, wanted = np.unique(row), _match_schema(table)
-    found = table.take_row_ids(rows.tolist()).select(_stored_columns(wanted)).with_row_id().to_arrow()
-    found = found.sort_by("_rowid")
-    if not np.array_equal(found["_rowid"].to_numpy(), rows):
+    rows, columns = np.unique(row), _match_schema(table)
+    nearest = table.take_row_ids(rows.tolist()).select(_stored_columns(columns)).with_row_id().to_arrow()
+    nearest = nearest.sort_by("_rowid")
+    if not np.array_equal(nearest["_rowid"].to_numpy(), rows):
         raise StoreError(f"{table.name} was changed while it was searched: try again")
-    return _ranked(query, found.take(pa.array(np.searchsorted(rows, row))), wanted, score)
+    return _ranked(query, nearest.take(pa.array(np.searchsorted(rows, row))), columns, score)
 
 
 def _vectors(table: lancedb.table.Table) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -75,38 +72,26 @@ def _vectors(table: lancedb.table.Table) -> Iterator[tuple[np.ndarray, np.ndarra
         yield batch["_rowid"].to_numpy().astype(np.int64), vectors
 
 
-def _nearest(table: lancedb.table.Table, vectors: np.ndarray, metric: str, top_k: int) -> Any:
-    search = table.search(vectors, vector_column_name=VECTOR_COLUMN)
-    search = search.distance_type(metric).refine_factor(REFINE_FACTOR).limit(top_k)
-    # No maximum: rows that a filter leaves may lie in partitions far from the query.
-    return search.minimum_nprobes(PROBES).maximum_nprobes(0)
-
-
-def _pairs(found: pa.Table) -> Iterator[tuple[int, str]]:
-    query = found["query_index"].to_pylist() if "query_index" in found.column_names else [0] * found.num_rows
-    return zip(query, found["id"].to_pylist(), strict=True)
-
-
-def _matches(found: pa.Table, wanted: pa.Schema, first_query: int, metric: str) -> pa.Table:
-    if "query_index" not in found.column_names:  # LanceDB leaves it out for a single query
-        found = found.append_column("query_index", pa.array(np.zeros(found.num_rows, np.int32)))
-    found = found.sort_by([("query_index", "ascending"), ("_distance", "ascending")])
-    distance = found["_distance"]
+def _matches(nearest: pa.Table, columns: pa.Schema, first_query: int, metric: str) -> pa.Table:
+    if "query_index" not in nearest.column_names:  # LanceDB leaves it out for a single query
+        nearest = nearest.append_column("query_index", pa.array(np.zeros(nearest.num_rows, np.int32)))
+    nearest = nearest.sort_by([("query_index", "ascending"), ("_distance", "ascending")])
+    distance = nearest["_distance"]
     score = pc.negate(distance) if metric == "l2" else pc.subtract(pa.scalar(1, pa.float32()), distance)
-    return _ranked(found["query_index"].to_numpy() + first_query, found, wanted, score)
+    return _ranked(nearest["query_index"].to_numpy() + first_query, nearest, columns, score)
 
 
 def _match_schema(table: lancedb.table.Table) -> pa.Schema:
     return match_schema(name for name in table.schema.names if name not in RECORD_COLUMNS)
 
 
-def _stored_columns(wanted: pa.Schema) -> list[str]:
+def _stored_columns(columns: pa.Schema) -> list[str]:
     """The columns of matches that are columns of the table."""
-    return [name for name in wanted.names if name not in ("query", "rank", "score")]
+    return [name for name in columns.names if name not in ("query", "rank", "score")]
 
 
-def _ranked(query: np.ndarray, found: pa.Table, wanted: pa.Schema, score: np.ndarray | pa.ChunkedArray) -> pa.Table:
+def _ranked(query: np.ndarray, nearest: pa.Table, columns: pa.Schema, score: np.ndarray | pa.ChunkedArray) -> pa.Table:
     """What was found, by query and best first, as matches."""
     rank = np.arange(len(query)) - np.searchsorted(query, query) + 1
-    values = {"query": query, "rank": rank, "score": score} | {name: found[name] for name in _stored_columns(wanted)}
-    return pa.table(values).select(wanted.names).cast(wanted)
+    values = {"query": query, "rank": rank, "score": score} | {name: nearest[name] for name in _stored_columns(columns)}
+    return pa.table(values).select(columns.names).cast(columns)

@@ -3,9 +3,8 @@
 A generation is a table. What is known about the generations, and which one is live, is in two more (catalog.py).
 """
 
-import logging
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -13,21 +12,18 @@ import pyarrow as pa
 from squadron.errors import StoreError
 from squadron.settings.connections import located
 from squadron.settings.store_sections import LanceDBSettings
+from squadron.stores.batches import id_batches
 from squadron.stores.contract import LivePointer, StoredRecord
-from squadron.stores.lancedb import catalog, tables
+from squadron.stores.lancedb import catalog, index, tables
 from squadron.stores.lancedb.runtime import lancedb
-from squadron.stores.lancedb.search import DEPTH, index_recall, nearest_rows, vector_indices
+from squadron.stores.lancedb.search import nearest_rows
 from squadron.stores.lancedb.tables import Database
-from squadron.stores.live_pointer import next_pointer, refuse_live, stale_pointer
+from squadron.stores.live_pointer import promote, refuse_foreign, refuse_live
 from squadron.stores.record_checks import checked_filter, distinct_records, refuse_other, text_columns
 from squadron.stores.record_schema import VECTOR_COLUMN, record_schema
 
 IDS_PER_CALL = 5_000
-ROWS_PER_PARTITION = 4_096
-VERSIONS_KEPT = timedelta(days=7)
 _METRIC = b"squadron.metric"
-
-log = logging.getLogger(__name__)
 
 
 def client(store_settings: LanceDBSettings) -> Database:
@@ -54,10 +50,10 @@ def generation_table(
     fields = record_schema(dimension, metadata_columns)
     schema = fields.set(0, fields.field("id").with_metadata(tables.KEY)).with_metadata({_METRIC: metric})
     table = tables.table(client, generation, schema)
-    found = table.schema
-    refuse_other(generation, "dimension", found.field(VECTOR_COLUMN).type.list_size, dimension)
-    refuse_other(generation, "metric", (found.metadata or {}).get(_METRIC, b"").decode(), metric)
-    if set(schema.names) - set(found.names):
+    stored = table.schema
+    refuse_other(generation, "dimension", stored.field(VECTOR_COLUMN).type.list_size, dimension)
+    refuse_other(generation, "metric", (stored.metadata or {}).get(_METRIC, b"").decode(), metric)
+    if set(schema.names) - set(stored.names):
         with tables.reported(f"metadata columns could not be added to {table.uri}"), tables.alone(client):
             table.checkout_latest()
             table.add_columns(pa.schema([field for field in schema if field.name not in table.schema.names]))
@@ -75,8 +71,8 @@ def stored_ids(generation_table: lancedb.table.Table) -> Iterator[pa.Array]:
 def stored_rows(generation_table: lancedb.table.Table, wanted_ids: pa.Array) -> pa.Table:
     """Those of the rows that are there, as `record_schema.record_schema` says, in no order."""
     names, parts = [field.name for field in generation_table.schema], [generation_table.schema.empty_table()]
-    for start in range(0, len(wanted_ids), IDS_PER_CALL):
-        where = tables.among("id", wanted_ids[start : start + IDS_PER_CALL].to_pylist())
+    for ids in id_batches(wanted_ids, IDS_PER_CALL):
+        where = tables.among("id", ids)
         with tables.reported(f"rows of {generation_table.uri} could not be read"):
             parts.append(generation_table.search().where(where).select(names).to_arrow().select(names))
     return pa.concat_tables(part.replace_schema_metadata() for part in parts)
@@ -105,8 +101,8 @@ def rows_written(generation_table: lancedb.table.Table, records: pa.Table) -> in
 def rows_deleted(generation_table: lancedb.table.Table, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
     deleted = 0
-    for start in range(0, len(expired_ids), IDS_PER_CALL):
-        where = tables.among("id", expired_ids[start : start + IDS_PER_CALL].to_pylist())
+    for ids in id_batches(expired_ids, IDS_PER_CALL):
+        where = tables.among("id", ids)
         with tables.reported(f"rows could not be deleted from {generation_table.uri}"):
             deleted += generation_table.delete(where).num_deleted_rows
     return deleted
@@ -147,29 +143,16 @@ def index_built(
     """What searches use. Compacts the table; builds the vector index once there are enough rows, or folds new
     rows into it; returns when it serves, and has been compared with exact search. Below `index_min_rows` search is
     exact, and where the index finds less than `index_min_recall` of what exact search finds: then it is dropped.
-    Versions that are a week old are removed, but for the one to be kept and those after it.
+    Versions that are a week old are removed; the one to be kept, and later ones, stay.
     """
     rows = row_count(generation_table)
     with tables.reported(f"the index of {generation_table.uri} could not be built"):
-        indexed = vector_indices(generation_table)
-        if rows >= store_settings.index_min_rows and not indexed:
-            config = lancedb.index.IvfSq(distance_type=metric, num_partitions=max(1, rows // ROWS_PER_PARTITION))
-            generation_table.create_index(VECTOR_COLUMN, config=config)
-            indexed = vector_indices(generation_table)
-        generation_table.optimize(cleanup_older_than=_age_to_remove(generation_table, kept_version))
-        if indexed:
-            generation_table.wait_for_index(indexed)
-            recall = index_recall(generation_table, metric)
-            if recall >= store_settings.index_min_recall:
-                return f"IVF_SQ over {rows} rows, recall@{DEPTH} {recall:.3f} of exact search"
-            log.warning(
-                "the index of %s finds %.3f of what exact search finds, store.lancedb.index_min_recall wants %g: "
-                "it was dropped, search is exact",
-                *(generation_table.name, recall, store_settings.index_min_recall),
-            )
-            for name in indexed:
-                generation_table.drop_index(name)
-    return f"none: exact search over {rows} rows"
+        index.build(generation_table, rows, metric, store_settings.index_min_rows)
+        index.compact(generation_table, kept_version)
+        recall = index.kept_recall(generation_table, metric, store_settings.index_min_recall)
+    if recall is None:
+        return f"none: exact search over {rows} rows"
+    return f"IVF_SQ over {rows} rows, recall@{index.DEPTH} {recall:.3f} of exact search"
 
 
 def matches(
@@ -209,29 +192,19 @@ def promoted(client: Database, collection_name: str, generation: str, expected_l
 
     Raises StaleLiveError when `expected_live` is not what was live, StoreError when there is no such generation.
     """
-    before = catalog.pointer(client, collection_name)
     existing = catalog.records(client, collection_name)
-    pointer = next_pointer(collection_name, generation, existing, before, expected_live)
-    if pointer != before and not catalog.moved(client, pointer):
-        raise stale_pointer(collection_name, generation, catalog.pointer(client, collection_name), expected_live)
-    return pointer
+    read, move = partial(catalog.pointer, client, collection_name), partial(catalog.moved, client)
+    return promote(collection_name, generation, expected_live, existing, read, move)
 
 
 def dropped(client: Database, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one, and for another collection's."""
     refuse_live(collection_name, generation, catalog.pointer(client, collection_name))
-    owner = catalog.owner(client, generation)
-    if owner not in (None, collection_name):
-        raise StoreError(f"{generation!r} is of collection {owner!r}: it was not dropped")
+    if owner := catalog.owner(client, generation):
+        refuse_foreign(collection_name, generation, owner)
     with tables.reported(f"{generation!r} could not be dropped from {client.uri}"):
         if generation in tables.table_names(client):
             client.connection.drop_table(generation, ignore_missing=True)
         if owner:
             catalog.remove_record(client, generation)
     return generation
-
-
-def _age_to_remove(generation_table: lancedb.table.Table, kept_version: int | None) -> timedelta:
-    written = [each["timestamp"] for each in generation_table.list_versions() if each["version"] == kept_version]
-    ages = [datetime.now() - at + timedelta(days=1) for at in written]  # both of this machine's time zone
-    return max([VERSIONS_KEPT, *ages])

@@ -63,7 +63,7 @@ def table(client: Database, name: str, schema: pa.Schema) -> lancedb.table.Table
 
 
 def table_names(client: Database) -> set[str]:
-    """The tables that exist, those of the catalog among them."""
+    """The tables that exist, the catalog's included."""
     with reported(f"store.lancedb.uri {client.uri!r} cannot be read"):
         if not client.exists():
             return set()
@@ -97,13 +97,13 @@ def reported(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
-        said = re.sub(r", \S*/\.cargo/\S+$", "", str(error))
+        reason = re.sub(r", \S*/\.cargo/\S+$", "", str(error))
         advice = (
             "; make room, or let this user write there (store.lancedb.uri), then run again"
-            if _DISK.search(said)
+            if _DISK.search(reason)
             else ""
         )
-        raise StoreError(f"{what}: {said}{advice}") from error
+        raise StoreError(f"{what}: {reason}{advice}") from error
 
 
 def equal(values: dict[str, str]) -> str:

@@ -1,8 +1,8 @@
-"""pgvector's connection: made anew when it was lost, and what was being done is done again.
+"""pgvector's connection: opened again after it was lost, and the work that was under way is repeated.
 
-Whoever restarts a Postgres, or lets a standby take its place, ends all connections. A transaction that was under way
-is rolled back, so that each piece of work is done again as a whole; one that was committed, the answer lost, has to
-bear being done twice.
+A restart of Postgres, or a standby that takes over, ends all connections. Postgres rolls back the transaction that was
+under way, so each piece of work is repeated as a whole. A transaction may also have been committed and its answer lost:
+each piece of work must give the same result when it is done twice.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS {schema}._live (collection text PRIMARY KEY, previous
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: shut down or starting, no connection or room for one,
 # a deadlock, a write that met another
 _PASSING = {"57P01", "57P02", "57P03", "53300", "40P01", "40001"}
-# What a server says that does answer, before there is a connection: psycopg has no code for it.
+# What a server says that answers but opens no connection yet: psycopg has no code for it.
 _PASSING_WORDS = ("starting up", "shutting down", "recovery mode", "not yet accepting", "too many", "connection slots")
 
 
@@ -93,14 +93,14 @@ def _connected(settings: PgvectorSettings) -> psycopg.Connection:
     try:
         connection = psycopg.connect(make_conninfo("", **options | conninfo_to_dict(uri)), autocommit=True)
     except psycopg.Error as error:
-        said = f"store.pgvector.uri {uri!r} (its password: PGPASSWORD or ~/.pgpass) cannot be connected to"
-        raise _UnopenedError(said) from error
+        attempt = f"store.pgvector.uri {uri!r} (its password: PGPASSWORD or ~/.pgpass) cannot be connected to"
+        raise _UnopenedError(attempt) from error
     try:
         _prepare(connection, schema)
     except psycopg.Error as error:
         connection.close()
-        said = f"store.pgvector.schema_name {schema!r} or the extension vector is absent and cannot be created"
-        raise _UnopenedError(said) from error
+        attempt = f"store.pgvector.schema_name {schema!r} or the extension vector is absent and cannot be created"
+        raise _UnopenedError(attempt) from error
     return connection
 
 
@@ -120,5 +120,5 @@ def _may_pass(error: BaseException | None, connection: psycopg.Connection | None
         return error.sqlstate in _PASSING or error.sqlstate.startswith("08")
     if connection:
         return connection.closed
-    said = str(error)
-    return "password" not in said and ("FATAL:" not in said or any(words in said for words in _PASSING_WORDS))
+    reason = str(error)
+    return "password" not in reason and ("FATAL:" not in reason or any(words in reason for words in _PASSING_WORDS))

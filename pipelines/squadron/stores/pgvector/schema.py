@@ -10,15 +10,11 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from squadron.stores.pgvector.connection import Database
 from squadron.stores.record_revisions import first_record
+from squadron.stores.record_schema import RECORD_COLUMNS
 
 _GENERATION = """
 CREATE TABLE {} (id text COLLATE "C" PRIMARY KEY, document_id text, title text, ordinal integer, text text,
     vector vector({}))"""
-MERGE = "INSERT INTO {0} ({1}) SELECT {1} FROM incoming ORDER BY id ON CONFLICT (id) DO UPDATE SET {2}"
-SEARCH = """
-SELECT {columns}
-FROM (SELECT *, vector {operator} %s AS _distance FROM {table} WHERE {where}) AS measured
-ORDER BY {order} LIMIT {limit}"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +26,11 @@ class Table:
     dimension: int
     columns: tuple[str, ...]
     """Their names, `id` the first."""
+
+    @property
+    def metadata_columns(self) -> tuple[str, ...]:
+        """Their names: the columns beside those of every record."""
+        return tuple(name for name in self.columns if name not in RECORD_COLUMNS)
 
     @property
     def quoted(self) -> Identifier:
@@ -68,11 +69,10 @@ def listed(names: Sequence[str]) -> Composed:
     return SQL(", ").join(map(Identifier, names))
 
 
-def values(column: pa.ChunkedArray) -> Any:
-    """The column's values, as psycopg takes them."""
-    if pa.types.is_fixed_size_list(column.type):
-        return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-    return [storable(value) if isinstance(value, str) else value for value in column.to_pylist()]
+def arrow(answer: Sequence[tuple[Any, ...]], columns: pa.Schema) -> pa.Table:
+    """What a query answered, row by row, as a table."""
+    values = zip(*answer, strict=True) if answer else [()] * len(columns)
+    return pa.table(dict(zip(columns.names, map(list, values), strict=True)), columns)
 
 
 def storable(text: str) -> str:

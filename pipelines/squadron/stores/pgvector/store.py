@@ -4,33 +4,27 @@ A generation is a table. What is known about the generations, and which one is l
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import psycopg
 import pyarrow as pa
-from psycopg.sql import SQL, Composed, Identifier, Literal
+from psycopg.sql import SQL, Composed, Identifier
 
 from squadron.errors import StoreError
 from squadron.settings.store_sections import PgvectorSettings
+from squadron.stores.batches import id_batches
 from squadron.stores.contract import LivePointer, StoredRecord
-from squadron.stores.live_pointer import next_pointer, refuse_live, stale_pointer
-from squadron.stores.pgvector import catalog, schema
+from squadron.stores.live_pointer import promote, refuse_live
+from squadron.stores.pgvector import catalog, schema, search
 from squadron.stores.pgvector.connection import Database
+from squadron.stores.pgvector.rows import write
 from squadron.stores.pgvector.schema import Table
-from squadron.stores.record_checks import checked_filter, distinct_records, match_schema, refuse_other
-from squadron.stores.record_schema import RECORD_COLUMNS, VECTOR_COLUMN, record_schema
+from squadron.stores.record_checks import distinct_records, refuse_other
+from squadron.stores.record_schema import VECTOR_COLUMN, record_schema
 
 IDS_PER_CALL = 10_000
-# What an index takes, and how many candidates a search of it can weigh: pgvector's limits.
-MAX_INDEXED_DIMENSION, MAX_CANDIDATES = 2_000, 1_000
-# Distance operator, class of the index, and the score: of `<#>`, which is minus the inner product, too.
-_METRICS = {
-    "cosine": (SQL("<=>"), SQL("vector_cosine_ops"), SQL("1 - _distance")),
-    "dot": (SQL("<#>"), SQL("vector_ip_ops"), SQL("-_distance")),
-    "l2": (SQL("<->"), SQL("vector_l2_ops"), SQL("-(_distance ^ 2)")),
-}
-_TYPES = {"ordinal": "int4", VECTOR_COLUMN: "vector"}
 
 
 def client(store_settings: PgvectorSettings) -> Database:
@@ -82,18 +76,12 @@ def stored_ids(generation_table: Table) -> Iterator[pa.Array]:
 
 def stored_rows(generation_table: Table, wanted_ids: pa.Array) -> pa.Table:
     """Those of the rows that are there, as `record_schema.record_schema` says, in no order."""
-    wanted = record_schema(
-        generation_table.dimension, [name for name in generation_table.columns if name not in RECORD_COLUMNS]
-    )
-    read = [SQL("{}::real[]" if name == VECTOR_COLUMN else "{}").format(Identifier(name)) for name in wanted.names]
-    query = SQL("SELECT {} FROM {} WHERE id = ANY(%s)").format(SQL(", ").join(read), generation_table.quoted)
-    parts = [wanted.empty_table()]
-    for start in range(0, len(wanted_ids), IDS_PER_CALL):
-        found = _read(
-            generation_table, "rows could not be read", query, wanted_ids[start : start + IDS_PER_CALL].to_pylist()
-        )
-        columns = zip(*found, strict=True) if found else [()] * len(wanted)
-        parts.append(pa.table(dict(zip(wanted.names, map(list, columns), strict=True)), wanted))
+    columns = record_schema(generation_table.dimension, generation_table.metadata_columns)
+    names = [SQL("{}::real[]" if name == VECTOR_COLUMN else "{}").format(Identifier(name)) for name in columns.names]
+    query = SQL("SELECT {} FROM {} WHERE id = ANY(%s)").format(SQL(", ").join(names), generation_table.quoted)
+    parts = [columns.empty_table()]
+    for ids in id_batches(wanted_ids, IDS_PER_CALL):
+        parts.append(schema.arrow(_read(generation_table, "rows could not be read", query, ids), columns))
     return pa.concat_tables(parts)
 
 
@@ -105,40 +93,18 @@ def rows_written(generation_table: Table, records: pa.Table) -> int:
     if not records.num_rows:
         return 0
     records = distinct_records(records, generation_table.dimension, generation_table.name)
-    names = [name for name in generation_table.columns if name in records.column_names]
-    updates = SQL(", ").join(
-        SQL("{0} = EXCLUDED.{0}").format(Identifier(name)) for name in generation_table.columns[1:]
-    )
-    incoming = SQL("CREATE TEMP TABLE incoming (LIKE {}) ON COMMIT DROP").format(generation_table.quoted)
-    copied = SQL("COPY incoming ({}) FROM STDIN (FORMAT BINARY)").format(schema.listed(names))
-    # In the order of their ids, lest two writers of the same rows wait for each other for ever.
-    merged = SQL(schema.MERGE).format(generation_table.quoted, schema.listed(generation_table.columns), updates)
-    columns = [schema.values(records[name]) for name in names]
-
-    def write(connection: psycopg.Connection) -> int:
-        with connection.transaction(), connection.cursor() as cursor:
-            cursor.execute(incoming)
-            with cursor.copy(copied) as copy:
-                copy.set_types([_TYPES.get(name, "text") for name in names])
-                for row in zip(*columns, strict=True):
-                    copy.write_row(row)
-            return cursor.execute(merged).rowcount
-
-    return generation_table.database.answered(
-        f"{len(records)} rows could not be written to {generation_table.name!r}", write
-    )
+    return write(generation_table, records)
 
 
 def rows_deleted(generation_table: Table, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
-    delete, deleted = SQL("DELETE FROM {} WHERE id = ANY(%s)").format(generation_table.quoted), 0
-    for start in range(0, len(expired_ids), IDS_PER_CALL):
-        ids = expired_ids[start : start + IDS_PER_CALL].to_pylist()
-        deleted += generation_table.database.answered(
-            f"rows could not be deleted from {generation_table.name!r}",
-            lambda connection, ids=ids: connection.execute(delete, [ids]).rowcount,  # type: ignore[misc]
-        )
-    return deleted
+    delete = SQL("DELETE FROM {} WHERE id = ANY(%s)").format(generation_table.quoted)
+    failed = f"rows could not be deleted from {generation_table.name!r}"
+
+    def deleted(ids: list[str]) -> int:
+        return generation_table.database.answered(failed, lambda connection: connection.execute(delete, [ids]).rowcount)
+
+    return sum(map(deleted, id_batches(expired_ids, IDS_PER_CALL)))
 
 
 def row_count(generation_table: Table) -> int:
@@ -154,13 +120,13 @@ def version(generation_table: Table) -> int | None:
 
 
 def restored(generation_table: Table, earlier_version: int) -> int:
-    """Raises StoreError: there is nothing to return to."""
-    raise StoreError(f"Postgres keeps no earlier versions: {generation_table.name!r} stays as it is")
+    """Raises StoreError: there is no earlier version to return to."""
+    raise StoreError(f"Postgres keeps no earlier versions: {generation_table.name!r} was not changed")
 
 
 def earlier_table(client: Database, generation: str, earlier_version: int) -> Table:
-    """Raises StoreError: there is none."""
-    raise StoreError(f"Postgres keeps no earlier versions: {generation!r} is what it is now")
+    """Raises StoreError: there is no earlier version."""
+    raise StoreError(f"Postgres keeps no earlier versions of {generation!r}")
 
 
 def index_built(
@@ -169,17 +135,10 @@ def index_built(
     """What searches use. Vacuums the table; builds an HNSW index once there are enough rows, to which Postgres adds
     later ones. Below `index_min_rows`, and for vectors wider than pgvector indexes, search is exact.
     """
-    rows, index = row_count(generation_table), f"{generation_table.name}_hnsw"
-
-    def build(connection: psycopg.Connection) -> bool:
-        if rows >= store_settings.index_min_rows and generation_table.dimension <= MAX_INDEXED_DIMENSION:
-            create = SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (vector {})")
-            connection.execute(create.format(Identifier(index), generation_table.quoted, _METRICS[metric][1]))
-        connection.execute(SQL("VACUUM (ANALYZE) {}").format(generation_table.quoted))
-        return schema.rows(connection, "SELECT to_regclass(quote_ident(%s))", index) != [(None,)]
-
-    built = generation_table.database.answered(f"the index of {generation_table.name!r} could not be built", build)
-    return f"HNSW over {rows} rows" if built else f"none: exact search over {rows} rows"
+    rows = row_count(generation_table)
+    if search.indexed(generation_table, metric, build=rows >= store_settings.index_min_rows):
+        return f"HNSW over {rows} rows"
+    return f"none: exact search over {rows} rows"
 
 
 def matches(
@@ -189,34 +148,7 @@ def matches(
 
     Exact where there is a filter: an index would choose the nearest first, and then filter them.
     """
-    choices = [name for name in generation_table.columns if name not in _TYPES]
-    values = {name: schema.storable(value) for name, value in checked_filter(filter, choices).items()}
-    candidates = max(100, 2 * top_k)
-    exact = bool(values) or candidates > MAX_CANDIDATES
-    operator, _, score = _METRICS[metric]
-    wanted = match_schema(name for name in generation_table.columns if name not in RECORD_COLUMNS)
-    search = SQL(schema.SEARCH).format(
-        columns=SQL(", ").join(score if name == "score" else Identifier(name) for name in wanted.names[2:]),
-        table=generation_table.quoted,
-        operator=operator,
-        where=SQL(" AND ").join([SQL("true"), *(SQL("{} = %s").format(Identifier(name)) for name in values)]),
-        order=SQL("_distance + 0" if exact else "_distance"),  # no index is on the sum
-        limit=Literal(top_k),
-    )
-
-    def searched(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
-        found = []
-        with connection.transaction():
-            if not exact:
-                connection.execute(f"SET LOCAL hnsw.ef_search = {candidates}")
-            for query, vector in enumerate(query_vectors):
-                nearest = schema.rows(connection, search, vector, *values.values())
-                found += [(query, rank, *row) for rank, row in enumerate(nearest, start=1)]
-        return found
-
-    found = generation_table.database.answered(f"{generation_table.name!r} could not be searched", searched)
-    columns = zip(*found, strict=True) if found else [()] * len(wanted)
-    return pa.table(dict(zip(wanted.names, map(list, columns), strict=True)), wanted)
+    return search.nearest_rows(generation_table, query_vectors, top_k, metric, filter)
 
 
 def generation_records(client: Database, collection_name: str) -> dict[str, StoredRecord]:
@@ -244,12 +176,9 @@ def promoted(client: Database, collection_name: str, generation: str, expected_l
 
     Raises StaleLiveError when `expected_live` is not what was live, StoreError when there is no such generation.
     """
-    before = catalog.pointer(client, collection_name)
     existing = catalog.records(client, collection_name)
-    pointer = next_pointer(collection_name, generation, existing, before, expected_live)
-    if pointer != before and not catalog.moved(client, pointer):
-        raise stale_pointer(collection_name, generation, catalog.pointer(client, collection_name), expected_live)
-    return pointer
+    read, move = partial(catalog.pointer, client, collection_name), partial(catalog.moved, client)
+    return promote(collection_name, generation, expected_live, existing, read, move)
 
 
 def dropped(client: Database, collection_name: str, generation: str) -> str:

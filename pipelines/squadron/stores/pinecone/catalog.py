@@ -6,14 +6,13 @@ condition: what is written is read before, compared, and read back.
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 from squadron.errors import StoreError
 from squadron.stores.contract import LivePointer, StoredRecord
-from squadron.stores.pinecone.connection import Connection, Place, any_vector
+from squadron.stores.pinecone.connection import Connection, VectorIndex, any_vector
 from squadron.stores.record_revisions import absent_generation, next_record, stale_record
 
 NAMESPACE = "_squadron"
@@ -25,7 +24,7 @@ MAX_METADATA_BYTES = 40 * 1024
 class Entry:
     """A generation: where it is, and its record."""
 
-    place: Place
+    index: VectorIndex
     collection: str
     generation: str
     columns: tuple[str, ...]
@@ -34,16 +33,16 @@ class Entry:
 
 def entries(connection: Connection, **equal: str) -> list[Entry]:
     """The generations whose records have these values: `collection`, `generation`."""
-    found = _records(connection, connection.places(), kind="generation", **equal)
+    records = _records(connection, kind="generation", **equal)
     return [
         Entry(
-            place=place,
+            index=index,
             collection=metadata["collection"],
             generation=metadata["generation"],
             columns=tuple(json.loads(metadata["columns"])),
             record=StoredRecord(metadata["description"], int(metadata.get("revision", 1))),
         )
-        for place, metadata in found
+        for index, metadata in records
     ]
 
 
@@ -62,7 +61,7 @@ def write(connection: Connection, entry: Entry) -> None:
         raise StoreError(
             f"the record of {entry.generation!r} has {size:,} bytes, Pinecone stores 38,000: it was not written"
         )
-    _write(connection, entry.place, f"generation/{entry.generation}", metadata)
+    _write(connection, entry.index, f"generation/{entry.generation}", metadata)
 
 
 def write_record(
@@ -85,42 +84,45 @@ def write_record(
 def erase(connection: Connection, entry: Entry) -> None:
     """Remove a generation's record."""
     ids = [f"generation/{entry.generation}"]
-    delete = partial(entry.place.index.delete, ids=ids, namespace=NAMESPACE)
+    delete = partial(entry.index.handle.delete, ids=ids, namespace=NAMESPACE)
     connection.call(f"removing the record of {entry.generation}", delete)
-    connection.settle(entry.place, NAMESPACE)
+    connection.settle(entry.index, NAMESPACE)
 
 
 def pointer(connection: Connection, collection_name: str) -> LivePointer | None:
     """The live pointer; None before the first promotion."""
-    found = _records(connection, connection.places(), kind="live", collection=collection_name)
-    pointers = [LivePointer(**json.loads(metadata["pointer"])) for _, metadata in found]
+    records = _records(connection, kind="live", collection=collection_name)
+    pointers = [LivePointer(**json.loads(metadata["pointer"])) for _, metadata in records]
     return max(pointers, key=lambda one: (one.revision, one.promoted_at, one.generation), default=None)
 
 
-def point(connection: Connection, place: Place, pointer: LivePointer) -> None:
-    """Store the live pointer of a collection."""
-    metadata = {"kind": "live", "collection": pointer.collection, "pointer": json.dumps(asdict(pointer))}
-    _write(connection, place, f"live/{pointer.collection}", metadata)
+def moved(connection: Connection, index: VectorIndex, new_pointer: LivePointer) -> bool:
+    """Whether the pointer was moved, and read back: not when another run moved it meanwhile."""
+    collection = new_pointer.collection
+    metadata = {"kind": "live", "collection": collection, "pointer": json.dumps(asdict(new_pointer))}
+    _write(connection, index, f"live/{collection}", metadata)
+    return pointer(connection, collection) == new_pointer
 
 
 def _entry(connection: Connection, collection_name: str, generation: str) -> Entry | None:
     return next(iter(entries(connection, collection=collection_name, generation=generation)), None)
 
 
-def _records(connection: Connection, places: Iterable[Place], **equal: str) -> list[tuple[Place, dict[str, Any]]]:
+def _records(connection: Connection, **equal: str) -> list[tuple[VectorIndex, dict[str, Any]]]:
+    """The metadata of the records that have these values, each with the index that it is in."""
     filter = {name: {"$eq": value} for name, value in equal.items()}
-    found = []
-    for place in places:
-        if place.dimension:
-            given = {"vector": any_vector(place.dimension), "top_k": MOST_RECORDS, "filter": filter}
-            response = connection.query(place, NAMESPACE, given | {"include_metadata": True})
-            found += [(place, match.metadata or {}) for match in response.matches]
-    return found
+    records = []
+    for index in connection.indexes():
+        if index.dimension:
+            query = {"vector": any_vector(index.dimension), "top_k": MOST_RECORDS, "filter": filter}
+            response = connection.query(index, NAMESPACE, query | {"include_metadata": True})
+            records += [(index, match.metadata or {}) for match in response.matches]
+    return records
 
 
-def _write(connection: Connection, place: Place, key: str, metadata: dict[str, str]) -> None:
+def _write(connection: Connection, index: VectorIndex, key: str, metadata: dict[str, str]) -> None:
     """Store a record, and return when others see it: the next task is another process."""
-    vector = {"id": key, "values": any_vector(place.dimension), "metadata": metadata}
-    upsert = partial(place.index.upsert, vectors=[vector], namespace=NAMESPACE)
-    connection.committed(place, NAMESPACE, connection.call(f"writing the record {key}", upsert))
-    connection.query(place, NAMESPACE, {"vector": any_vector(place.dimension), "top_k": 1})
+    vector = {"id": key, "values": any_vector(index.dimension), "metadata": metadata}
+    upsert = partial(index.handle.upsert, vectors=[vector], namespace=NAMESPACE)
+    connection.committed(index, NAMESPACE, connection.call(f"writing the record {key}", upsert))
+    connection.query(index, NAMESPACE, {"vector": any_vector(index.dimension), "top_k": 1})

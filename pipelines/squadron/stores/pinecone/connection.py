@@ -26,23 +26,23 @@ from squadron.stores.pinecone.requests import KEY, Requests
 
 METRICS = {"cosine": "cosine", "dot": "dotproduct", "l2": "euclidean"}
 _OUR_WORDS = {theirs: ours for ours, theirs in METRICS.items()}
-# No record bears this id: to update it changes nothing, but is answered with a position in the log.
+# No record has this id: an update of it changes nothing, but is answered with a position in the log.
 _NO_RECORD = "-"
 
 
 @dataclass(frozen=True)
-class Place:
-    """An index, and what it holds: vectors of one dimension, compared by one metric."""
+class VectorIndex:
+    """An index of the service: vectors of one dimension, compared by one metric."""
 
     name: str
     dimension: int
     """0 in a local server that has not seen a vector yet."""
     metric: str | None
-    index: pinecone.Index = field(repr=False)
+    handle: pinecone.Index = field(repr=False)
 
 
 class Connection(Requests):
-    """A project's indexes that bear the configured name, or the one index that has the configured address."""
+    """A project's indexes that have the configured name, or the one index that has the configured address."""
 
     def __init__(self, settings: PineconeSettings) -> None:
         key = os.environ.get(KEY.variable)
@@ -75,33 +75,33 @@ class Connection(Requests):
             index.close()
         self._service.close()
 
-    def places(self) -> list[Place]:
+    def indexes(self) -> list[VectorIndex]:
         """The indexes that exist."""
         if self.settings.host:
             return [self._addressed(self.settings.host)]
-        indexes = self.call("listing indexes", lambda: list(self._service.indexes.list()))
-        named = re.compile(rf"{self.settings.index}-(\d+)-({'|'.join(_OUR_WORDS)})")
-        ready = [model for model in indexes if model.status.ready and model.host]
-        shaped = [(model, shape) for model in ready if (shape := named.fullmatch(model.name))]
-        return [Place(m.name, int(shape[1]), _OUR_WORDS[shape[2]], self._open(m.host or "")) for m, shape in shaped]
+        models = self.call("listing indexes", lambda: list(self._service.indexes.list()))
+        name = re.compile(rf"{self.settings.index}-(\d+)-({'|'.join(_OUR_WORDS)})")
+        ready = [model for model in models if model.status.ready and model.host]
+        ours = [(model, shape) for model in ready if (shape := name.fullmatch(model.name))]
+        return [VectorIndex(m.name, int(shape[1]), _OUR_WORDS[shape[2]], self._open(m.host or "")) for m, shape in ours]
 
-    def place(self, dimension: int, metric: str) -> Place:
-        """The index for such vectors, created if absent; one that has an address has to be of that shape."""
+    def index_for(self, dimension: int, metric: str) -> VectorIndex:
+        """The index for such vectors, created if absent. Raises StoreError when the configured one differs."""
         if not self.settings.host:
-            made = [place for place in self.places() if (place.dimension, place.metric) == (dimension, metric)]
-            return made[0] if made else self._create(dimension, metric)
-        place = self._addressed(self.settings.host)
-        if (place.dimension or dimension, place.metric or metric) != (dimension, metric):
+            shaped = [index for index in self.indexes() if (index.dimension, index.metric) == (dimension, metric)]
+            return shaped[0] if shaped else self._create(dimension, metric)
+        index = self._addressed(self.settings.host)
+        if (index.dimension or dimension, index.metric or metric) != (dimension, metric):
             raise StoreError(
-                f"{self.address} is an index of {place.dimension} dimensions compared by {place.metric}, this run "
+                f"{self.address} is an index of {index.dimension} dimensions compared by {index.metric}, this run "
                 f"wants {dimension} by {metric}: address another one, or set store.pinecone.index and no host"
             )
-        return Place(place.name, dimension, metric, place.index)
+        return VectorIndex(index.name, dimension, metric, index.handle)
 
-    def query(self, place: Place, namespace: str, query: Mapping[str, Any]) -> pinecone.QueryResponse:
+    def query(self, index: VectorIndex, namespace: str, query: Mapping[str, Any]) -> pinecone.QueryResponse:
         """The answer to a query, once it reflects all that this process wrote into the namespace."""
-        written = self._committed.get((place.name, namespace), 0)
-        ask = partial(place.index.query, namespace=namespace, **query)
+        written = self._committed.get((index.name, namespace), 0)
+        ask = partial(index.handle.query, namespace=namespace, **query)
         for _ in self.polls():
             answer = self.call(f"searching {namespace}", ask)
             reached = answer.response_info.lsn_reconciled if answer.response_info else None
@@ -112,37 +112,37 @@ class Connection(Requests):
             "try again later, or raise store.pinecone.consistency_seconds"
         )
 
-    def committed(self, place: Place, namespace: str, response: Any) -> None:
+    def committed(self, index: VectorIndex, namespace: str, response: Any) -> None:
         """Remember the log position of a write."""
         position = response.response_info and response.response_info.lsn_committed
         with self._lock:
-            known = self._committed.get((place.name, namespace), 0)
-            self._committed[place.name, namespace] = max(known, position or 0)
+            before = self._committed.get((index.name, namespace), 0)
+            self._committed[index.name, namespace] = max(before, position or 0)
 
-    def settle(self, place: Place, namespace: str) -> None:
+    def settle(self, index: VectorIndex, namespace: str) -> None:
         """Wait until queries reflect what anyone has written into the namespace until now."""
-        if not place.dimension:
+        if not index.dimension:
             return
-        update = partial(place.index.update, id=_NO_RECORD, set_metadata={"-": True}, namespace=namespace)
+        update = partial(index.handle.update, id=_NO_RECORD, set_metadata={"-": True}, namespace=namespace)
         try:
             response = self.call(f"asking for the log of {namespace}", update, (NotFoundError, ForbiddenError))
         except (NotFoundError, ForbiddenError):  # there is no namespace yet, or this key only reads
             return
-        self.committed(place, namespace, response)
-        self.query(place, namespace, {"vector": any_vector(place.dimension), "top_k": 1})
+        self.committed(index, namespace, response)
+        self.query(index, namespace, {"vector": any_vector(index.dimension), "top_k": 1})
 
-    def drop(self, place: Place, namespace: str) -> None:
+    def drop(self, index: VectorIndex, namespace: str) -> None:
         """Remove a namespace, if there is one, with all that is in it."""
-        remove = partial(place.index.delete_namespace, name=namespace)
+        remove = partial(index.handle.delete_namespace, name=namespace)
         with suppress(NotFoundError):
             self.call(f"removing {namespace}", remove, (NotFoundError,))
         with self._lock:
-            self._committed.pop((place.name, namespace), None)
+            self._committed.pop((index.name, namespace), None)
 
-    def _addressed(self, host: str) -> Place:
+    def _addressed(self, host: str) -> VectorIndex:
         index = self._open(host)
         stats = self.call("describing the index", index.describe_index_stats)
-        return Place(host, stats.dimension or 0, _OUR_WORDS.get(stats.metric or ""), index)
+        return VectorIndex(host, stats.dimension or 0, _OUR_WORDS.get(stats.metric or ""), index)
 
     def _open(self, host: str) -> pinecone.Index:
         with self._lock:
@@ -153,19 +153,19 @@ class Connection(Requests):
                     raise StoreError(f"{self.address} is not an address: {error}") from error
             return self._opened[host]
 
-    def _create(self, dimension: int, metric: str) -> Place:
+    def _create(self, dimension: int, metric: str) -> VectorIndex:
         name = f"{self.settings.index}-{dimension}-{METRICS[metric]}"
         deployment = {"deployment_type": "managed", "cloud": self.settings.cloud, "region": self.settings.region}
         values = {"type": "dense_vector", "dimension": dimension, "metric": METRICS[metric]}
-        # An index whose only field bears this name takes records of id, vector and metadata.
+        # An index whose only field has this name takes records of id, vector and metadata.
         schema = {"fields": {"_values": values}}
         create = partial(self._service.indexes.create, name=name, schema=schema, deployment=deployment, timeout=-1)
         with suppress(ConflictError):  # another process was faster
             self.call(f"creating the index {name!r}", create, (ConflictError,))
         for _ in self.polls():
-            made = self.call(f"describing the index {name!r}", partial(self._service.indexes.describe, name))
-            if made.status.ready and made.host:
-                return Place(name, dimension, metric, self._open(made.host))
+            model = self.call(f"describing the index {name!r}", partial(self._service.indexes.describe, name))
+            if model.status.ready and model.host:
+                return VectorIndex(name, dimension, metric, self._open(model.host))
         raise StoreError(
             f"the index {name!r} was not ready after {self.settings.consistency_seconds:g} s: try again, "
             "or raise store.pinecone.consistency_seconds"
@@ -178,7 +178,7 @@ def any_vector(dimension: int) -> list[float]:
 
 
 def _without_own_retries(index: pinecone.Index) -> pinecone.Index:
-    """The client repeats requests to an index three times and cannot be told otherwise: repeats would multiply."""
+    """The client repeats requests to an index three times, which no setting changes: our repeats would multiply."""
     transport: Any = index._http._client._transport
     transport._config = pinecone.RetryConfig(max_retries=0)
     return index

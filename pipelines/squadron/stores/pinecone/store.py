@@ -6,38 +6,33 @@ known about the generations, and which one is live, is in catalog.py. Nothing in
 of two runs that promote in the same instant both may succeed, and the pointer is the last one's.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from squadron.errors import StoreError
 from squadron.settings.store_sections import PineconeSettings
+from squadron.stores.batches import id_batches
 from squadron.stores.contract import LivePointer, StoredRecord
-from squadron.stores.live_pointer import next_pointer, refuse_live, stale_pointer
-from squadron.stores.pinecone import catalog, rows
+from squadron.stores.live_pointer import promote, refuse_foreign, refuse_live
+from squadron.stores.pinecone import catalog, rows, search, writes
 from squadron.stores.pinecone.connection import Connection
 from squadron.stores.pinecone.rows import Namespace
-from squadron.stores.record_checks import checked_filter, distinct_records, match_schema, refuse_other
+from squadron.stores.record_checks import distinct_records, refuse_other
 from squadron.stores.record_revisions import first_record
 from squadron.stores.record_schema import record_schema
 
-log = logging.getLogger(__name__)
-
 IDS_PER_DELETE, IDS_PER_FETCH = 1_000, 100
-MOST_MATCHES = 10_000
 
 
 def client(store_settings: PineconeSettings) -> Connection:
     """The connected project. Raises SettingsError without a key, StoreError when the service refuses or is silent."""
     connection = Connection(store_settings)
     try:
-        connection.places()
+        connection.indexes()
     except StoreError:
         connection.close()
         raise
@@ -56,34 +51,32 @@ def generation_table(
 
     Raises StoreError when the generation exists with another dimension or metric.
     """
-    found = catalog.entries(client, generation=generation)
-    if found:
-        entry = found[0]
-        refuse_other(generation, "dimension", entry.place.dimension, dimension)
-        refuse_other(generation, "metric", entry.place.metric or metric, metric)
+    entries = catalog.entries(client, generation=generation)
+    if entries:
+        entry = entries[0]
+        refuse_other(generation, "dimension", entry.index.dimension, dimension)
+        refuse_other(generation, "metric", entry.index.metric or metric, metric)
     else:
-        entry = catalog.Entry(client.place(dimension, metric), collection_name, generation, (), first_record())
+        entry = catalog.Entry(client.index_for(dimension, metric), collection_name, generation, (), first_record())
     columns = tuple(dict.fromkeys([*entry.columns, *metadata_columns]))
-    if not found or columns != entry.columns:
+    if not entries or columns != entry.columns:
         catalog.write(client, replace(entry, columns=columns))
-    return Namespace(client, entry.place, generation, dimension, columns)
+    return Namespace(client, entry.index, generation, dimension, columns)
 
 
 def stored_ids(generation_table: Namespace) -> Iterator[pa.Array]:
     """All ids of the generation, streamed: sixteen listings beside each other, by the first digit."""
-    generation_table.connection.settle(generation_table.place, generation_table.name)
+    generation_table.connection.settle(generation_table.index, generation_table.name)
     yield from rows.pages(generation_table)
 
 
 def stored_rows(generation_table: Namespace, wanted_ids: pa.Array) -> pa.Table:
     """Those of the rows that are there, as `record_schema.record_schema` says, in no order."""
-    generation_table.connection.settle(generation_table.place, generation_table.name)
-    ids = wanted_ids.to_pylist()
-    parts = [ids[start : start + IDS_PER_FETCH] for start in range(0, len(ids), IDS_PER_FETCH)]
-    found = [
-        row for part in generation_table.connection.each(partial(rows.fetched, generation_table), parts) for row in part
-    ]
-    return pa.Table.from_pylist(found, record_schema(generation_table.dimension, generation_table.columns))
+    generation_table.connection.settle(generation_table.index, generation_table.name)
+    fetched = partial(rows.fetched, generation_table)
+    parts = generation_table.connection.each(fetched, id_batches(wanted_ids, IDS_PER_FETCH))
+    columns = record_schema(generation_table.dimension, generation_table.columns)
+    return pa.Table.from_pylist([row for part in parts for row in part], columns)
 
 
 def rows_written(generation_table: Namespace, records: pa.Table) -> int:
@@ -94,51 +87,28 @@ def rows_written(generation_table: Namespace, records: pa.Table) -> int:
     """
     if not records.num_rows:
         return 0
-    connection, records = (
-        generation_table.connection,
-        distinct_records(records, generation_table.dimension, generation_table.name),
-    )
-    tasks: dict[Future[int], list[str]] = {}
-    made = rows.rows_of(records, generation_table.columns)
-    sizes = rows.metadata_bytes(made)
-    for start, stop in rows.batches(sizes, generation_table.dimension, connection.settings.concurrency):
-        batch = made.part(start, stop)
-        tasks[connection.submit(rows.write, generation_table, batch)] = batch.ids
-    errors = [(tasks[task], error) for task in connection.finished(set(tasks)) if (error := task.exception())]
-    if errors:
-        raise rows.unwritten(generation_table, errors)
-    return sum(task.result() for task in tasks)
+    distinct = distinct_records(records, generation_table.dimension, generation_table.name)
+    return writes.write_all(generation_table, distinct)
 
 
 def rows_deleted(generation_table: Namespace, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
     if not len(expired_ids):
         return 0
-    connection, ids = generation_table.connection, expired_ids.unique().to_pylist()
-    connection.settle(generation_table.place, generation_table.name)
-    looked_up = [ids[start : start + IDS_PER_FETCH] for start in range(0, len(ids), IDS_PER_FETCH)]
-    found = [key for part in connection.each(partial(rows.existing, generation_table), looked_up) for key in part]
-    parts = [found[start : start + IDS_PER_DELETE] for start in range(0, len(found), IDS_PER_DELETE)]
-    connection.each(partial(rows.delete, generation_table), parts)
-    connection.settle(generation_table.place, generation_table.name)
-    return len(found)
+    connection = generation_table.connection
+    connection.settle(generation_table.index, generation_table.name)
+    existing = partial(rows.existing, generation_table)
+    parts = connection.each(existing, id_batches(expired_ids.unique(), IDS_PER_FETCH))
+    ids = pa.array([key for part in parts for key in part], pa.string())
+    connection.each(partial(rows.delete, generation_table), id_batches(ids, IDS_PER_DELETE))
+    connection.settle(generation_table.index, generation_table.name)
+    return len(ids)
 
 
 def row_count(generation_table: Namespace) -> int:
     """The exact number of rows: of their ids, once the service's own figure agrees or `consistency_seconds` pass."""
-    connection, index = generation_table.connection, generation_table.place.index
-    connection.settle(generation_table.place, generation_table.name)
-    counted = reported = 0
-    for _ in connection.polls():
-        counted = sum(len(page) for page in rows.pages(generation_table))
-        stats = connection.call(f"counting {generation_table.name}", index.describe_index_stats)
-        reported = (
-            stats.namespaces[generation_table.name].vector_count if generation_table.name in stats.namespaces else 0
-        )
-        if counted == reported:
-            return counted
-    log.warning("%s has %d ids of passages, but Pinecone reports %d rows", generation_table.name, counted, reported)
-    return counted
+    generation_table.connection.settle(generation_table.index, generation_table.name)
+    return rows.count(generation_table)
 
 
 def version(generation_table: Namespace) -> int | None:
@@ -147,41 +117,28 @@ def version(generation_table: Namespace) -> int | None:
 
 
 def restored(generation_table: Namespace, earlier_version: int) -> int:
-    """Raises StoreError: there is nothing to return to."""
-    raise StoreError(f"Pinecone keeps no earlier versions: {generation_table.name!r} stays as it is")
+    """Raises StoreError: there is no earlier version to return to."""
+    raise StoreError(f"Pinecone keeps no earlier versions: {generation_table.name!r} was not changed")
 
 
 def earlier_table(client: Connection, generation: str, earlier_version: int) -> Namespace:
-    """Raises StoreError: there is none."""
-    raise StoreError(f"Pinecone keeps no earlier versions: {generation!r} is what it is now")
+    """Raises StoreError: there is no earlier version."""
+    raise StoreError(f"Pinecone keeps no earlier versions of {generation!r}")
 
 
 def index_built(
     generation_table: Namespace, metric: str, store_settings: PineconeSettings, kept_version: int | None
 ) -> str:
     """What searches use. Pinecone indexes by itself; returns when searches reflect all rows."""
-    generation_table.connection.settle(generation_table.place, generation_table.name)
-    return f"kept by Pinecone in {generation_table.place.name}"
+    generation_table.connection.settle(generation_table.index, generation_table.name)
+    return f"kept by Pinecone in {generation_table.index.name}"
 
 
 def matches(
     generation_table: Namespace, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]
 ) -> pa.Table:
     """The nearest rows of each query, as `record_checks.match_schema` says. `query_vectors`: float32 [q, d]."""
-    if top_k > MOST_MATCHES:
-        raise StoreError(f"Pinecone returns at most {MOST_MATCHES:,} matches of a query, not {top_k:,}: ask for fewer")
-    equal = checked_filter(filter, [*rows.TEXT_COLUMNS, *generation_table.columns])
-    query: dict[str, Any] = {"top_k": top_k, "include_metadata": True}
-    if equal:
-        query["filter"] = {name: {"$eq": value} for name, value in equal.items()}
-    ask = partial(generation_table.connection.query, generation_table.place, generation_table.name)
-    answers = generation_table.connection.each(ask, [{**query, "vector": vector} for vector in query_vectors.tolist()])
-    found = [
-        rows.match_row(generation_table, position, rank, match, metric)
-        for position, answer in enumerate(answers)
-        for rank, match in enumerate(answer.matches, start=1)
-    ]
-    return pa.Table.from_pylist(found, match_schema(generation_table.columns))
+    return search.nearest_rows(generation_table, query_vectors, top_k, metric, filter)
 
 
 def generation_records(client: Connection, collection_name: str) -> dict[str, StoredRecord]:
@@ -211,24 +168,23 @@ def promoted(client: Connection, collection_name: str, generation: str, expected
     Raises StaleLiveError when `expected_live` is not what was live, or when another run's pointer has replaced
     this one meanwhile; StoreError when there is no such generation.
     """
-    existing = {entry.generation: entry.place for entry in catalog.entries(client, collection=collection_name)}
-    before = catalog.pointer(client, collection_name)
-    pointer = next_pointer(collection_name, generation, existing, before, expected_live)
-    if pointer == before:
-        return pointer
-    catalog.point(client, existing[generation], pointer)
-    now = catalog.pointer(client, collection_name)
-    if now != pointer:
-        raise stale_pointer(collection_name, generation, now, expected_live)
-    return pointer
+    indexes = {entry.generation: entry.index for entry in catalog.entries(client, collection=collection_name)}
+    read = partial(catalog.pointer, client, collection_name)
+    return promote(
+        collection_name,
+        generation,
+        expected_live,
+        indexes,
+        read,
+        lambda pointer: catalog.moved(client, indexes[generation], pointer),
+    )
 
 
 def dropped(client: Connection, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one and for another collection's."""
     refuse_live(collection_name, generation, catalog.pointer(client, collection_name))
     for entry in catalog.entries(client, generation=generation):
-        if entry.collection != collection_name:
-            raise StoreError(f"{generation!r} is a generation of {entry.collection!r}, not of {collection_name!r}")
-        client.drop(entry.place, generation)
+        refuse_foreign(collection_name, generation, entry.collection)
+        client.drop(entry.index, generation)
         catalog.erase(client, entry)
     return generation

@@ -31,8 +31,8 @@ ENTRIES_AT_ONCE = 1_000
 
 def records(connection: Connection, collection_name: str) -> dict[str, StoredRecord]:
     """The records of the collection's generations that exist."""
-    found = _entries(connection, "generation", collection_name)
-    existing = {name: text for name, text in found.items() if class_exists(connection, class_name(name))}
+    entries = _entries(connection, "generation", collection_name)
+    existing = {name: text for name, text in entries.items() if class_exists(connection, class_name(name))}
     return {name: _record(text) for name, text in existing.items()}
 
 
@@ -81,10 +81,11 @@ def pointer(connection: Connection, collection_name: str) -> LivePointer | None:
     return LivePointer(**json.loads(text)) if text else None
 
 
-def point(connection: Connection, new_pointer: LivePointer) -> None:
-    """Store the live pointer of a collection."""
-    name = new_pointer.collection
-    _replace(connection, "live", name, name, json.dumps(asdict(new_pointer)))
+def moved(connection: Connection, new_pointer: LivePointer) -> bool:
+    """Whether the pointer was moved, and read back: not when another run moved it meanwhile."""
+    collection = new_pointer.collection
+    _replace(connection, "live", collection, collection, json.dumps(asdict(new_pointer)))
+    return pointer(connection, collection) == new_pointer
 
 
 def point_alias(connection: Connection, collection_name: str) -> None:
@@ -119,13 +120,13 @@ def _entries(connection: Connection, kind: str, collection_name: str) -> dict[st
     if not class_exists(connection, CATALOG):
         return {}
     rows = _catalog_rows(connection)
-    wanted = Filter.all_of(
+    filters = Filter.all_of(
         [Filter.by_property("kind").equal(kind), Filter.by_property("collection").equal(collection_name)]
     )
-    found = answered(
-        connection, "read the catalog", lambda: rows.query.fetch_objects(filters=wanted, limit=ENTRIES_AT_ONCE)
+    reply = answered(
+        connection, "read the catalog", lambda: rows.query.fetch_objects(filters=filters, limit=ENTRIES_AT_ONCE)
     )
-    return {str(row.properties["name"]): str(row.properties["entry"]) for row in found.objects}
+    return {str(row.properties["name"]): str(row.properties["entry"]) for row in reply.objects}
 
 
 def _replace(connection: Connection, kind: str, collection_name: str, name: str, entry: str) -> None:

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,14 +18,14 @@ import httpx
 from weaviate import WeaviateClient
 from weaviate.classes.init import AdditionalConfig, Auth, GrpcConfig, Timeout
 from weaviate.connect import ConnectionParams
-from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
+from weaviate.exceptions import WeaviateBaseError
 from weaviate.proto.v1 import weaviate_pb2_grpc
 
 from squadron.errors import SettingsError, StoreError
 from squadron.process.retries import Failure, Retries
 from squadron.settings.addresses import without_user
-from squadron.settings.credentials import CREDENTIALS
 from squadron.settings.store_sections import WeaviateSettings
+from squadron.stores.weaviate.failures import KEY, UNAUTHENTICATED, failure, may_pass, refused_key
 
 # When an object is refused, the client logs all of it, text and vector; the errors raised here say enough.
 logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)
@@ -34,10 +33,6 @@ logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)
 if logging.getLogger("httpx").level == logging.NOTSET:
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
-KEY = CREDENTIALS["weaviate"]
-UNAUTHENTICATED = {401, "UNAUTHENTICATED"}
-PASSING = {429, 502, 503, 504, "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
-PASSING |= {"CANCELLED"}  # by the server, which goes: nothing here cancels a call
 CONNECT_SECONDS = 10
 # gRPC's own pause after an outage grows to two minutes, and until its end every call fails: ours are to decide.
 RECONNECTING = [(f"grpc.{which}_reconnect_backoff_ms", 500) for which in ("initial", "min")]
@@ -58,7 +53,7 @@ class Connection:
     stub: Any = field(repr=False)
     """The calls of the service, as `weaviate.proto.v1` generates them."""
     headers: tuple[tuple[str, str], ...] = field(repr=False)
-    """What every call of the stub has to bear."""
+    """Metadata of every call of the stub: the key."""
 
     def close(self) -> None:
         """Close it; closing again does nothing."""
@@ -106,7 +101,7 @@ def _opened(settings: WeaviateSettings) -> Connection:
         client.close()
         code, reason = failure(error)
         if code in UNAUTHENTICATED:
-            raise refused_key(settings) from error
+            raise refused_key(settings, bool(key)) from error
         attempt = f"store.weaviate.uri {without_user(settings.uri)!r} cannot be used"
         raise _UnopenedError(attempt, f"{reason}. Is a Weaviate server there?") from error
     channel = _channel(addresses, message_bytes)
@@ -118,45 +113,10 @@ def _opened(settings: WeaviateSettings) -> Connection:
     return connection
 
 
-def failure(error: BaseException) -> tuple[int | str, str]:
-    """What kind of failure it was, as a status code or a name, and the reason in one line."""
-    chain = list(chained(error))
-    code: int | str = type(error).__name__
-    reason = str(chain[-1]) or type(chain[-1]).__name__
-    if call := next((link for link in chain if isinstance(link, grpc.Call)), None):
-        code, reason = call.code().name, call.details() or ""
-    elif isinstance(error, UnexpectedStatusCodeError):
-        code, reason = error.status_code, str(error)
-    elif any(isinstance(link, httpx.TransportError) for link in chain):
-        code = "UNAVAILABLE"
-    return code, " ".join(reason.split())[:500]
-
-
-def may_pass(code: int | str, reason: str) -> bool:
-    """Whether another attempt may do better than one that failed so."""
-    return code in PASSING and "larger than max" not in reason
-
-
-def chained(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, the one that it was raised from, and so on."""
-    while error:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def refused_key(settings: WeaviateSettings) -> SettingsError:
-    """The error for a key that is missing or wrong: trying again does not help."""
-    found = "refused the key in" if _key() else "wants a key, and there is none in"
-    return SettingsError(
-        f"Weaviate at {without_user(settings.uri)} {found} {KEY.variable}: set it, or the Airflow connection "
-        f"{KEY.connection}, to a key that the server accepts"
-    )
-
-
 def _key() -> str:
     key = os.environ.get(KEY.variable, "").strip()
     if re.search(r"[^!-~]", key):  # the client would say so itself, and show the key
-        raise SettingsError(f"{KEY.variable} holds a character that no key has, a space perhaps: set it anew")
+        raise SettingsError(f"{KEY.variable} holds a character that no key has, a space perhaps: set it again")
     return key
 
 

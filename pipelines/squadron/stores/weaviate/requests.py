@@ -11,19 +11,13 @@ from weaviate.exceptions import WeaviateBaseError, WeaviateRetryError
 from squadron.errors import StoreError
 from squadron.process.retries import LONGEST_STORE_PAUSE_SECONDS, Failure, Retries, pause_seconds, retried
 from squadron.settings.addresses import without_user
-from squadron.stores.weaviate.connection import (
-    UNAUTHENTICATED,
-    Connection,
-    chained,
-    failure,
-    may_pass,
-    refused_key,
-)
+from squadron.stores.weaviate.connection import Connection
+from squadron.stores.weaviate.failures import UNAUTHENTICATED, chained, failure, may_pass, refused_key
 
 CLIENT_ATTEMPTS = 6
 """How often the client itself sends a search or a count, within 63 seconds."""
 REFUSED_ROW_TRIES = 6
-"""How often a row is sent that the server refuses in an answer of its own: it is there, so that is soon given up."""
+"""How often a row is sent that the server itself refuses. The server is there, so few attempts are enough."""
 _Part = TypeVar("_Part")
 _Answer = TypeVar("_Answer")
 
@@ -38,7 +32,7 @@ class RefusedRowsError(StoreError):
 
 
 def answered(connection: Connection, doing: str, call: Callable[[], _Answer]) -> _Answer:
-    """What the call returns; it is repeated where its failure may pass, so it must be one that may be.
+    """What the call returns. It is repeated where its failure may pass, so it must have the same result when repeated.
 
     Raises StoreError, saying what was being done, when it does not pass, or `deadline_seconds` or `max_retries` are
     used up. What the client has repeated by itself, searches and counts, counts for as many attempts.
@@ -48,7 +42,7 @@ def answered(connection: Connection, doing: str, call: Callable[[], _Answer]) ->
     def failed(error: Exception) -> Failure:
         code, reason = failure(error)
         if code in UNAUTHENTICATED:
-            raise refused_key(settings) from error
+            raise refused_key(settings, bool(connection.headers)) from error
         if code == "DEADLINE_EXCEEDED":
             reason += f" (store.weaviate.timeout_seconds is {settings.timeout_seconds:g})"
         repeated = any(isinstance(link, WeaviateRetryError) for link in chained(error))

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf.struct_pb2 import Struct, Value  # type: ignore[import-untyped]
-from weaviate.classes.query import Filter, MetadataQuery
+from weaviate.classes.query import Filter
 from weaviate.proto.v1 import batch_pb2, search_get_pb2
 
 from squadron.errors import StoreError
+from squadron.stores.batches import row_batches
 from squadron.stores.record_schema import VECTOR_COLUMN
 from squadron.stores.weaviate.requests import RefusedRowsError, answered, called, repeated_while_refused
 from squadron.stores.weaviate.schema import COLUMNS, VECTOR, Generation, class_name, stored_name
@@ -37,17 +38,12 @@ def messages(records: pa.Table, message_bytes: int) -> Iterator[pa.Table]:
     texts = [column for column in records.columns if pa.types.is_string(column.type)]
     lengths = sum(pc.fill_null(pc.binary_length(column), 0).to_numpy().astype(np.int64) for column in texts)
     sizes = lengths + BYTES_BESIDES + 4 * records[VECTOR_COLUMN].type.list_size
-    start, total = 0, 0
-    for row, size in enumerate(sizes.tolist()):
-        if row > start and (row - start == ROWS_PER_MESSAGE or total + size > limit):
-            yield records.slice(start, row - start)
-            start, total = row, 0
-        total += size
-    yield records.slice(start)
+    for start, stop in row_batches(sizes.tolist(), ROWS_PER_MESSAGE, limit):
+        yield records.slice(start, stop - start)
 
 
 def write(generation: Generation, records: pa.Table) -> dict[str, str]:
-    """Write the records, those refused once more; what the server refused every time, with its reason, by id."""
+    """Write the records, and refused ones again; the reasons of those that stay refused, by id."""
     connection, objects = generation.connection, _objects(generation, records)
 
     def send() -> dict[str, str]:
@@ -66,10 +62,10 @@ def write(generation: Generation, records: pa.Table) -> dict[str, str]:
         return refused.reasons
 
 
-def delete(generation: Generation, ids: pa.Array) -> int:
+def delete(generation: Generation, ids: list[str]) -> int:
     """Delete the rows; how many there were. Raises StoreError when some are still there after all attempts."""
     connection, deleted, left = generation.connection, 0, 0
-    these = Filter.by_id().contains_any([_uuid(key) for key in ids.to_pylist()])
+    these = Filter.by_id().contains_any([_uuid(key) for key in ids])
     call = partial(generation.rows.data.delete_many, where=these, verbose=True)
 
     def send() -> None:
@@ -110,52 +106,27 @@ def ids_between(generation: Generation, borders: tuple[int, int]) -> list[pa.Arr
         after = ids[-1]
 
 
-def fetched(generation: Generation, ids: pa.Array) -> list[dict[str, Any]]:
+def fetched(generation: Generation, ids: list[str]) -> list[dict[str, Any]]:
     """The rows with these ids that are there."""
     names = [*COLUMNS, *generation.metadata_columns]
     call = partial(
         generation.rows.query.fetch_objects,
-        filters=Filter.by_id().contains_any([_uuid(key) for key in ids.to_pylist()]),
+        filters=Filter.by_id().contains_any([_uuid(key) for key in ids]),
         limit=len(ids),
         include_vector=True,
         return_properties=[stored_name(name) for name in names],
     )
-    found: list[Any] = answered(generation.connection, f"read rows of {generation.name!r}", call).objects
+    objects: list[Any] = answered(generation.connection, f"read rows of {generation.name!r}", call).objects
     return [
         {"id": row.uuid.hex, VECTOR_COLUMN: row.vector[VECTOR]}
         | {name: row.properties.get(stored_name(name)) for name in names}
-        for row in found
-    ]
-
-
-def nearest(
-    generation: Generation, top_k: int, metric: str, equal: dict[str, str], query: tuple[int, np.ndarray]
-) -> list[dict[str, Any]]:
-    """The rows nearest to a query, given by its position and vector, as rows of `record_checks.match_schema`."""
-    names = ["document_id", "title", "text", *generation.metadata_columns]
-    filters = [Filter.by_property(stored_name(name)).equal(value) for name, value in equal.items()]
-    call = partial(
-        generation.rows.query.near_vector,
-        query[1].tolist(),
-        target_vector=VECTOR,
-        limit=top_k,
-        filters=Filter.all_of(filters) if filters else None,
-        return_properties=[stored_name(name) for name in names],
-        return_metadata=MetadataQuery(distance=True),
-    )
-    found: list[Any] = answered(generation.connection, f"search {generation.name!r}", call).objects
-    # Distances: 1 - cosine, minus the inner product, the squared Euclidean distance.
-    scores = [(1 if metric == "cosine" else 0) - row.metadata.distance for row in found]
-    return [
-        {"query": query[0], "rank": rank, "id": row.uuid.hex, "score": score}
-        | {name: row.properties.get(stored_name(name)) for name in names}
-        for rank, (row, score) in enumerate(zip(found, scores, strict=True), start=1)
+        for row in objects
     ]
 
 
 def _objects(generation: Generation, records: pa.Table) -> list[batch_pb2.BatchObject]:
-    known = (*COLUMNS, *generation.metadata_columns)
-    names = [name for name in records.column_names if name in known]
+    stored_columns = (*COLUMNS, *generation.metadata_columns)
+    names = [name for name in records.column_names if name in stored_columns]
     properties = [stored_name(name) for name in names]
     columns = [_values(records[name]) for name in names]
     vectors = records[VECTOR_COLUMN].combine_chunks().flatten().to_numpy().astype("<f4", copy=False).tobytes()

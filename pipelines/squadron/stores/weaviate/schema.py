@@ -62,45 +62,50 @@ def create_class(connection: Connection, name: str, **config: Any) -> None:
     answered(connection, f"create {name}", create)
 
 
-def create_generation_class(connection: Connection, generation: str, wanted: GenerationClass) -> None:
+def create_generation_class(connection: Connection, generation: str, generation_class: GenerationClass) -> None:
     """Create the class of a generation; its vectors come from here, no module of the server embeds anything."""
-    about = {"squadron": wanted.collection_name, "dimension": wanted.dimension, "metric": wanted.metric}
-    index = Configure.VectorIndex.hnsw(distance_metric=METRICS[wanted.metric])
+    metric = generation_class.metric
+    description = {
+        "squadron": generation_class.collection_name,
+        "dimension": generation_class.dimension,
+        "metric": metric,
+    }
+    index = Configure.VectorIndex.hnsw(distance_metric=METRICS[metric])
     create_class(
         connection,
         class_name(generation),
-        description=json.dumps(about),
+        description=json.dumps(description),
         vector_config=Configure.Vectors.self_provided(name=VECTOR, vector_index_config=index),
-        properties=[_property(column) for column in (*COLUMNS, *wanted.metadata_columns)],
+        properties=[_property(column) for column in (*COLUMNS, *generation_class.metadata_columns)],
     )
 
 
 def read_generation_class(connection: Connection, generation: str) -> GenerationClass:
     """What the schema says of a generation that exists. Raises StoreError when Squadron did not make it."""
     name = class_name(generation)
-    config = connection.client.collections.use(name).config
-    found = answered(connection, f"describe {name}", lambda: config.get(simple=True))
+    read = partial(connection.client.collections.use(name).config.get, simple=True)
+    config = answered(connection, f"describe {name}", read)
     try:
-        about = json.loads(found.description or "")
-        collection_name, dimension, metric = about["squadron"], about["dimension"], about["metric"]
+        description = json.loads(config.description or "")
+        collection_name, dimension, metric = description["squadron"], description["dimension"], description["metric"]
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(
             f"there is a Weaviate collection {name!r} that Squadron did not make: "
             "choose another collection, or remove that one"
         ) from error
-    columns = [_column(known.name) for known in found.properties]
+    columns = [_column(each.name) for each in config.properties]
     return GenerationClass(collection_name, dimension, metric, tuple(name for name in columns if name not in COLUMNS))
 
 
 def add_column(connection: Connection, generation: str, column: str) -> None:
     """Add a metadata column, unless another run was faster. Rows that are there have no value in it."""
-    wanted, config = _property(column), connection.client.collections.use(class_name(generation)).config
+    new, config = _property(column), connection.client.collections.use(class_name(generation)).config
 
     def add() -> None:
         try:
-            config.add_property(wanted)
+            config.add_property(new)
         except (UnexpectedStatusCodeError, WeaviateInvalidInputError):
-            if wanted.name not in [known.name for known in config.get(simple=True).properties]:
+            if new.name not in [each.name for each in config.get(simple=True).properties]:
                 raise
 
     answered(connection, f"add {column!r} to {class_name(generation)}", add)

@@ -1,4 +1,4 @@
-"""Weaviate: a server, or a cluster of them, spoken to in REST and gRPC.
+"""Weaviate: a server, or a cluster of them, reached by REST and gRPC.
 
 A generation is a Weaviate collection, `squad_ab12cd34` being `Squad_ab12cd34` there; a passage's id is its object's
 uuid. The class's description says of what dimension it is, which Weaviate itself learns from the first vector. What
@@ -6,7 +6,6 @@ is live is written in a collection of its own (catalog.py).
 """
 
 import itertools
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -15,12 +14,14 @@ import pyarrow as pa
 
 from squadron.errors import StoreError
 from squadron.settings.store_sections import WeaviateSettings
+from squadron.stores.batches import id_batches
 from squadron.stores.contract import LivePointer, StoredRecord
-from squadron.stores.live_pointer import next_pointer, refuse_live, stale_pointer
-from squadron.stores.record_checks import checked_filter, distinct_records, match_schema, refuse_other
+from squadron.stores.live_pointer import promote, refuse_foreign, refuse_live
+from squadron.stores.record_checks import distinct_records, refuse_other
 from squadron.stores.record_schema import record_schema
 from squadron.stores.weaviate import catalog
 from squadron.stores.weaviate.connection import Connection, connected
+from squadron.stores.weaviate.index import wait_for_index
 from squadron.stores.weaviate.requests import answered, at_once
 from squadron.stores.weaviate.rows import (
     IDS_PER_DELETE,
@@ -29,7 +30,6 @@ from squadron.stores.weaviate.rows import (
     fetched,
     ids_between,
     messages,
-    nearest,
     write,
 )
 from squadron.stores.weaviate.schema import (
@@ -42,8 +42,7 @@ from squadron.stores.weaviate.schema import (
     drop_generation_class,
     read_generation_class,
 )
-
-INDEXING_POLL_SECONDS = 0.5
+from squadron.stores.weaviate.search import nearest_rows
 
 
 def client(store_settings: WeaviateSettings) -> Connection:
@@ -65,16 +64,16 @@ def generation_table(
     """
     name = class_name(generation)
     if not class_exists(client, name):
-        wanted = GenerationClass(collection_name, dimension, metric, tuple(metadata_columns))
-        create_generation_class(client, generation, wanted)
-    found = read_generation_class(client, generation)
-    refuse_other(generation, "dimension", found.dimension, dimension)
-    refuse_other(generation, "metric", found.metric, metric)
-    missing = [column for column in metadata_columns if column not in found.metadata_columns]
+        requested = GenerationClass(collection_name, dimension, metric, tuple(metadata_columns))
+        create_generation_class(client, generation, requested)
+    stored = read_generation_class(client, generation)
+    refuse_other(generation, "dimension", stored.dimension, dimension)
+    refuse_other(generation, "metric", stored.metric, metric)
+    missing = [column for column in metadata_columns if column not in stored.metadata_columns]
     for column in missing:
         add_column(client, generation, column)
     catalog.begin_record(client, collection_name, generation)
-    columns = (*found.metadata_columns, *missing)
+    columns = (*stored.metadata_columns, *missing)
     return Generation(client, generation, dimension, columns, client.client.collections.use(name))
 
 
@@ -90,10 +89,10 @@ def stored_ids(generation_table: Generation) -> Iterator[pa.Array]:
 
 def stored_rows(generation_table: Generation, wanted_ids: pa.Array) -> pa.Table:
     """Those of the rows that are there, as `record_schema.record_schema` says, in no order."""
-    parts = [wanted_ids[start : start + ROWS_PER_FETCH] for start in range(0, len(wanted_ids), ROWS_PER_FETCH)]
-    found = at_once(generation_table.connection, partial(fetched, generation_table), parts)
-    wanted = record_schema(generation_table.dimension, generation_table.metadata_columns)
-    return pa.Table.from_pylist([row for rows in found for row in rows], wanted)
+    batches = id_batches(wanted_ids, ROWS_PER_FETCH)
+    parts = at_once(generation_table.connection, partial(fetched, generation_table), batches)
+    columns = record_schema(generation_table.dimension, generation_table.metadata_columns)
+    return pa.Table.from_pylist([row for part in parts for row in part], columns)
 
 
 def rows_written(generation_table: Generation, records: pa.Table) -> int:
@@ -119,8 +118,8 @@ def rows_written(generation_table: Generation, records: pa.Table) -> int:
 
 def rows_deleted(generation_table: Generation, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
-    parts = [expired_ids[start : start + IDS_PER_DELETE] for start in range(0, len(expired_ids), IDS_PER_DELETE)]
-    return sum(at_once(generation_table.connection, partial(delete, generation_table), parts))
+    batches = id_batches(expired_ids, IDS_PER_DELETE)
+    return sum(at_once(generation_table.connection, partial(delete, generation_table), batches))
 
 
 def row_count(generation_table: Generation) -> int:
@@ -135,13 +134,13 @@ def version(generation_table: Generation) -> int | None:
 
 
 def restored(generation_table: Generation, earlier_version: int) -> int:
-    """Raises StoreError: there is nothing to return to."""
-    raise StoreError(f"Weaviate keeps no earlier versions: {generation_table.name!r} stays as it is")
+    """Raises StoreError: there is no earlier version to return to."""
+    raise StoreError(f"Weaviate keeps no earlier versions: {generation_table.name!r} was not changed")
 
 
 def earlier_table(client: Connection, generation: str, earlier_version: int) -> Generation:
-    """Raises StoreError: there is none."""
-    raise StoreError(f"Weaviate keeps no earlier versions: {generation!r} is what it is now")
+    """Raises StoreError: there is no earlier version."""
+    raise StoreError(f"Weaviate keeps no earlier versions of {generation!r}")
 
 
 def index_built(
@@ -151,16 +150,7 @@ def index_built(
 
     Raises StoreError when a shard is read-only, or when for `timeout_seconds` nothing was indexed.
     """
-    least, progressed_at = None, time.monotonic()
-    while waiting := _unindexed(generation_table):
-        if least is None or waiting < least:
-            least, progressed_at = waiting, time.monotonic()
-        if time.monotonic() - progressed_at > store_settings.timeout_seconds:
-            raise StoreError(
-                f"{waiting} vectors of {generation_table.name!r} wait to be indexed, no fewer than "
-                f"{store_settings.timeout_seconds:g} seconds ago: look at the server, then run this step again"
-            )
-        time.sleep(INDEXING_POLL_SECONDS)
+    wait_for_index(generation_table, store_settings.timeout_seconds)
     return f"HNSW ({metric}) over {row_count(generation_table)} rows"
 
 
@@ -168,11 +158,7 @@ def matches(
     generation_table: Generation, query_vectors: np.ndarray, top_k: int, metric: str, filter: dict[str, str]
 ) -> pa.Table:
     """The nearest rows of each query, as `record_checks.match_schema` says. `query_vectors`: float32 [q, d]."""
-    equal = checked_filter(filter, ["document_id", "title", *generation_table.metadata_columns])
-    search = partial(nearest, generation_table, top_k, metric, equal)
-    found = at_once(generation_table.connection, search, enumerate(query_vectors))
-    wanted = match_schema(generation_table.metadata_columns)
-    return pa.Table.from_pylist([row for rows in found for row in rows], wanted)
+    return nearest_rows(generation_table, query_vectors, top_k, metric, filter)
 
 
 def generation_records(client: Connection, collection_name: str) -> dict[str, StoredRecord]:
@@ -203,13 +189,8 @@ def promoted(client: Connection, collection_name: str, generation: str, expected
     Of two runs that promote in the same moment, both may be told that they did: the later one did.
     """
     existing = catalog.records(client, collection_name)
-    before = catalog.pointer(client, collection_name)
-    pointer = next_pointer(collection_name, generation, existing, before, expected_live)
-    if pointer != before:
-        catalog.point(client, pointer)
-        now = catalog.pointer(client, collection_name)
-        if now != pointer:
-            raise stale_pointer(collection_name, generation, now, expected_live)
+    read, move = partial(catalog.pointer, client, collection_name), partial(catalog.moved, client)
+    pointer = promote(collection_name, generation, expected_live, existing, read, move)
     catalog.point_alias(client, collection_name)
     return pointer
 
@@ -218,20 +199,7 @@ def dropped(client: Connection, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one, and for another collection's."""
     refuse_live(collection_name, generation, catalog.pointer(client, collection_name))
     if class_exists(client, class_name(generation)):
-        owner = read_generation_class(client, generation).collection_name
-        if owner != collection_name:
-            raise StoreError(f"{generation!r} is a generation of {owner!r}, not of {collection_name!r}")
+        refuse_foreign(collection_name, generation, read_generation_class(client, generation).collection_name)
         drop_generation_class(client, generation)
     catalog.remove_record(client, collection_name, generation)
     return generation
-
-
-def _unindexed(generation_table: Generation) -> int:
-    """The number of vectors that wait to be indexed."""
-    call = generation_table.rows.config.get_shards
-    shards = answered(generation_table.connection, f"look at the index of {generation_table.name!r}", call)
-    if locked := [shard.name for shard in shards if shard.status == "READONLY"]:
-        raise StoreError(
-            f"{generation_table.name!r} is read-only (shards {', '.join(locked)}): is the server's disk full?"
-        )
-    return sum(shard.vector_queue_size for shard in shards)
