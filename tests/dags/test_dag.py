@@ -10,8 +10,6 @@ import pytest
 
 from tests.dags.local_airflow import ROOT, airflow_environment, make_database
 
-pytestmark = pytest.mark.xdist_group("airflow")
-
 SECRETS = '''
 from airflow.secrets import BaseSecretsBackend
 

@@ -70,6 +70,7 @@ def _instances_of_ingest(airflow: LocalAirflow, run: str) -> list[dict[str, Any]
     return [task for task in tasks if task["task_id"] == "ingest"]
 
 
+@pytest.mark.slow
 def test_a_run_that_wants_approval_waits_for_it_and_tells_of_the_change(
     airflow: LocalAirflow, places: dict[str, str]
 ) -> None:

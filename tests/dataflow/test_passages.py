@@ -178,6 +178,7 @@ def test_a_row_of_a_hundred_kilobytes_is_cut():
     assert max(passage["tokens"] for passage in found) <= 256
 
 
+@pytest.mark.slow
 def test_more_passages_than_can_be_numbered_are_refused():
     text = ("a" * 767 + " ") * 65_600
 
