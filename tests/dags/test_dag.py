@@ -138,6 +138,7 @@ def test_it_runs_end_to_end_in_one_process_and_twice_embeds_once(environment: di
     assert not list((tmp_path / "staging").rglob("*.parquet"))
 
 
+@pytest.mark.slow
 def test_more_shards_than_airflow_maps_over_are_refused_with_the_size_that_would_do(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
