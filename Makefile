@@ -34,7 +34,7 @@ local_settings := --set store.weaviate.uri=http://127.0.0.1:8081 --set store.wea
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install ingest search airflow test test-all lint docs lock audit clean
+.PHONY: help install ingest search airflow test test-rest test-all lint docs lock audit clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -56,8 +56,11 @@ airflow: export AIRFLOW_HOME ?= $(CURDIR)/.squadron/airflow
 airflow: $(INSTALLED) ## Start a local Airflow with its UI and the DAG; Ctrl-C stops it (PORT=8080)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" BIN=$(BIN) PORT=$(PORT) sh .ci/airflow # it starts its parts by name
 
-test: $(INSTALLED) ## Run the tests, but for those that take minutes each
+test: $(INSTALLED) ## Run the tests that take five minutes together on two cores
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-rest: $(INSTALLED) ## Run the tests that make test leaves out
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 test-all: $(INSTALLED) ## Run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup

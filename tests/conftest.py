@@ -12,6 +12,14 @@ from hypothesis import settings as hypothesis_settings
 
 from squadron.settings.layers import Layer, resolve
 from squadron.settings.schema import Settings
+from tests.left_out import (  # noqa: F401 - hooks of pytest's
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_deselected,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
 
 if TYPE_CHECKING:
     from tests.dags.local_airflow import LocalAirflow

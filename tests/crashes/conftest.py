@@ -17,14 +17,6 @@ def launcher() -> Iterator[Launcher]:
         yield launcher
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes many minutes runs when it is asked for: `-m exhaustive`."""
-    if "exhaustive" not in config.option.markexpr:
-        left_out = [item for item in items if item.get_closest_marker("exhaustive")]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
-
-
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """A row for each store, scenario and kind of kill."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]

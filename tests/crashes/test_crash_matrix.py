@@ -26,7 +26,13 @@ MOMENTS = {
     "lancedb": {"stage": 7, "call": 1, "file": 2, "change": 3},
     **{store: {"stage": 1, "request": 2, "request done": 2} for store in ("pinecone", "weaviate", "pgvector")},
 }
-SOME = [(store, kind) for store, kinds in MOMENTS.items() for kind in kinds]
+OFTEN = "lancedb"
+"""The store whose share every run takes; the others' are `slow`."""
+SOME = [
+    pytest.param(store, kind, marks=() if store == OFTEN else pytest.mark.slow, id=f"{store}-{kind}")
+    for store, kinds in MOMENTS.items()
+    for kind in kinds
+]
 ALL = [(store, kind) for store, kinds in MOMENTS.items() for kind in {**kinds, "call": 0, "file": 0}]
 EXHAUSTIVE = 100
 

@@ -60,7 +60,7 @@ def test_the_table_has_the_best_first_and_says_why_a_pair_failed() -> None:
     assert lines[4].startswith("| openai x lancedb |  |") and lines[4].endswith("| ValueError: no \\| key, set one |")
 
 
-@pytest.mark.xdist_group("airflow")
+@pytest.mark.slow
 def test_a_pair_that_fails_does_not_hinder_the_others_and_the_configured_collection_is_left_alone(
     tmp_path: Path,
 ) -> None:

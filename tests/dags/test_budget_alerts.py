@@ -14,8 +14,6 @@ from squadron.runs.plan import plan_run
 from squadron.settings.layers import Layer, resolve
 from tests.dags.local_airflow import ROOT, airflow_environment
 
-pytestmark = pytest.mark.xdist_group("airflow")
-
 CALLBACKS = """
 from airflow.sdk.bases.notifier import BaseNotifier
 
@@ -63,6 +61,7 @@ def webhook() -> Iterator[tuple[str, list[str]]]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_run_calls_it_for_each_share_as_callbacks_of_tasks_are_called_and_goes_on_when_it_fails(
     tmp_path: Path, webhook: tuple[str, list[str]]
 ) -> None:

@@ -12,8 +12,6 @@ import pytest
 from tests.dags.local_airflow import ROOT, airflow_environment, make_database
 from tests.dags.test_dag import run_python
 
-pytestmark = pytest.mark.xdist_group("airflow")
-
 SHOW = """
 import json
 from airflow.sdk import DAG
@@ -78,6 +76,7 @@ def test_a_broken_file_breaks_its_own_dag_alone_and_says_how(home: Path, text: s
     assert told in seen["error"]
 
 
+@pytest.mark.slow
 def test_the_dags_beside_the_ingest_verify_repair_and_roll_back(tmp_path: Path) -> None:
     environment = airflow_environment(tmp_path / "airflow") | {"PYTHONPATH": str(ROOT / "dags")}
     settings = {

@@ -10,8 +10,6 @@ import pytest
 
 from tests.dags.local_airflow import ROOT, airflow_environment, make_database
 
-pytestmark = pytest.mark.xdist_group("airflow")
-
 SECRETS = '''
 from airflow.secrets import BaseSecretsBackend
 
@@ -140,6 +138,7 @@ def test_it_runs_end_to_end_in_one_process_and_twice_embeds_once(environment: di
     assert not list((tmp_path / "staging").rglob("*.parquet"))
 
 
+@pytest.mark.slow
 def test_more_shards_than_airflow_maps_over_are_refused_with_the_size_that_would_do(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -13,8 +13,6 @@ import pytest
 from tests.dags.local_airflow import ROOT, airflow_environment, make_database
 from tests.dags.test_dag import run_python
 
-pytestmark = pytest.mark.xdist_group("airflow")
-
 SECRET = "of-s3-0123456789"
 
 

@@ -15,7 +15,7 @@ from squadron.settings.registry import EMBEDDINGS
 from tests.dags.local_airflow import ROOT, LocalAirflow
 from tests.wire.openai_server import OpenAIServer
 
-pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.xdist_group("airflow")]
+pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.xdist_group("airflow services")]
 
 CALLBACKS = """
 from pathlib import Path

@@ -27,13 +27,14 @@ def test_a_run_over_rest_honours_variables_and_lets_its_conf_override_them(
     airflow.set_variable("embedding_service", "hashing")
     airflow.set_variable("vector_ingest", json.dumps({**places, "source": {"name": "sample", "limit": 50}}))
 
-    run, state = airflow.run_dag("vector_ingest", {"source.limit": 30})
+    run, state = airflow.run_dag("vector_ingest", {"source.limit": 30, "ingest.shard_passages": 20})
 
     assert state == "success"
     report = airflow.report("vector_ingest", run)
     assert report["counts"]["documents"] == 30  # the conf's, not the Variable's 50
     assert report["vector_space"]["service"] == "hashing"  # the Variable's, not config/squad.toml's
     assert report["live"] == report["generation"]
+    assert len(_instances_of_ingest(airflow, run)) == 2  # a mapped task for each shard
     log = airflow.log_of("vector_ingest", run, "resolve")
     for line in (
         "source.limit = 30  (run params)",
@@ -45,6 +46,7 @@ def test_a_run_over_rest_honours_variables_and_lets_its_conf_override_them(
         assert line in log
 
 
+@pytest.mark.slow
 def test_shards_run_as_mapped_tasks_that_bear_their_names_and_a_second_run_skips_them(
     airflow: LocalAirflow, places: dict[str, str]
 ) -> None:
@@ -70,6 +72,7 @@ def _instances_of_ingest(airflow: LocalAirflow, run: str) -> list[dict[str, Any]
     return [task for task in tasks if task["task_id"] == "ingest"]
 
 
+@pytest.mark.slow
 def test_a_run_that_wants_approval_waits_for_it_and_tells_of_the_change(
     airflow: LocalAirflow, places: dict[str, str]
 ) -> None:

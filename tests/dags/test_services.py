@@ -61,6 +61,7 @@ def settings(airflow: LocalAirflow, openai: OpenAIServer, cohere: CohereServer, 
     return values
 
 
+@pytest.mark.slow
 def test_a_variable_moves_the_next_run_to_another_service_whose_key_shows_nowhere(
     airflow: LocalAirflow,
     settings: dict[str, Any],
@@ -98,6 +99,7 @@ def test_a_variable_moves_the_next_run_to_another_service_whose_key_shows_nowher
     assert not [(name, key) for name, text in shown.items() for key in (OPENAI_KEY, COHERE_KEY) if key in text]
 
 
+@pytest.mark.slow
 def test_a_task_is_tried_again_when_the_service_asked_and_does_not_wait_for_it_itself(
     airflow: LocalAirflow, settings: dict[str, Any], openai: OpenAIServer, collector: TelemetryCollector
 ) -> None:

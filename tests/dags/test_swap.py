@@ -32,6 +32,7 @@ def airflow(airflow: LocalAirflow) -> Iterator[LocalAirflow]:
         yield airflow
 
 
+@pytest.mark.slow
 def test_a_variable_moves_the_next_run_to_another_store_and_nothing_is_embedded_twice(
     airflow: LocalAirflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

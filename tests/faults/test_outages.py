@@ -47,7 +47,12 @@ class Service:
     embedded: Callable[[], dict[str, int]]
 
 
-@pytest.fixture(params=["weaviate", "pinecone", "pgvector", "openai"])
+def share(*names: str) -> list[Any]:
+    """Parameters: the services whose share every run takes, and the others, which are `slow`."""
+    return [pytest.param(name, marks=() if name in ("weaviate", "openai") else pytest.mark.slow) for name in names]
+
+
+@pytest.fixture(params=share("weaviate", "pinecone", "pgvector", "openai"))
 def service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     for variable in ("WEAVIATE_API_KEY", "PINECONE_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.setenv(variable, KEY)
@@ -187,7 +192,7 @@ def test_a_slow_service_is_waited_for(service: Service, tmp_path: Path) -> None:
     assert stored_texts(settings) == clean_texts(tmp_path)
 
 
-@pytest.mark.parametrize("service", ["weaviate", "pinecone", "openai"], indirect=True)
+@pytest.mark.parametrize("service", share("weaviate", "pinecone", "openai"), indirect=True)
 def test_a_storm_of_429_is_weathered(service: Service, tmp_path: Path) -> None:
     settings = settings_of(tmp_path, AFTER, **service.settings, **{"ingest.batch_passages": 32})
     busy = {"status": 429, "headers": {"retry-after": "0"}, "body": "{}"}

@@ -10,6 +10,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from squadron.generations.live_pointer import promote_generation, rollback
 from squadron.runs.finish import finish
 from squadron.runs.ingest_shard import ingest_shard
@@ -20,6 +22,8 @@ from squadron.settings.schema import Settings
 from squadron.staging import shards as staging
 from tests.faults.corpora import AFTER, clean_rows, settings_of
 from tests.whole_runs import stored_rows
+
+pytestmark = pytest.mark.slow
 
 BLUE, GREEN = range(40), range(100, 170)
 SEARCHING = """

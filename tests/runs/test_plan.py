@@ -228,6 +228,7 @@ def read_rows(source):
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_texts(tmp_path):
     """Thirteen thousand more documents of 8,000 characters, 100 MB: their digests take some 2 MB, and that is all."""
     (tmp_path / "endless_source.py").write_text(_ENDLESS)
