@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 SWITCHES = ("statsd_on", "otel_on", "statsd_datadog_enabled")
 COUNTERS = {
     "plan": ("quarantined",),
-    "ingest": ("embedded", "cached", "written", "quarantined", "tokens", "tokens_billed", "cost_billed"),
+    "ingest": ("embedded", "cached", "written", "quarantined", "tokens", "billed_tokens", "billed_cost"),
     "finish": ("deleted",),
 }
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 GAUGES = {
-    "plan": ("documents", "passages", "unchanged", "billed_tokens", "cost"),
+    "plan": ("documents", "passages", "unchanged", "estimated_tokens", "cost"),
     "finish": ("rows",),
     "evaluate": ("questions",),
 }

@@ -60,7 +60,7 @@ class Reported(BaseModel):
     promoted: bool | None = None
     held: str | None = None
     cost: float | None = None
-    cost_billed: float | None = None
+    billed_cost: float | None = None
     counts: ReportedCounts = ReportedCounts()
     seconds: dict[str, float] = {}
 
@@ -134,7 +134,7 @@ def summary_of(run: Run) -> RunSummary:
         metrics=evaluation.metrics or {},
         questions=evaluation.questions,
         asked=evaluation.asked,
-        cost=reported.cost_billed or reported.cost,
+        cost=reported.billed_cost or reported.cost,
         live=reported.live,
         promoted=reported.promoted,
         held=reported.held,

@@ -64,7 +64,7 @@ class PlanFigures(BaseModel):
     deleted: int | None = None
     quarantined: int | None = None
     tokens: int | None = None
-    billed_tokens: int | None = None
+    estimated_tokens: int | None = None
     cost: float | None = None
 
 

@@ -19,9 +19,9 @@ REPORT: dict[str, Any] = {
     "passages_per_second": 99.96,
     "seconds": {"plan": 1.5, "ingest": 2.0},
     "cost": 0.5,
-    "billed_tokens": 10_000,
-    "cost_billed": None,
-    "tokens_billed": None,
+    "estimated_tokens": 10_000,
+    "billed_cost": None,
+    "billed_tokens": None,
 }
 
 
@@ -49,7 +49,7 @@ def test_every_pair_of_the_registry_has_a_collection_that_no_other_has() -> None
 
 def test_the_table_has_the_best_first_and_says_why_a_pair_failed() -> None:
     best = measured(HASHING, REPORT | {"metrics": REPORT["metrics"] | {"recall_at_10": 0.75}}, 512)
-    billed = measured(Pair("cohere", "lancedb"), REPORT | {"tokens_billed": 0, "cost_billed": 0.0}, 1536)
+    billed = measured(Pair("cohere", "lancedb"), REPORT | {"billed_tokens": 0, "billed_cost": 0.0}, 1536)
     rows = [failed(OPENAI, ValueError("no | key,\nset one")), billed, best]
 
     lines = table(rows).splitlines()

@@ -77,7 +77,7 @@ def test_a_run_calls_it_for_each_share_as_callbacks_of_tasks_are_called_and_goes
         "ingest.shard_passages": "30",
         "cache.path": str(tmp_path / "cache"),
     }
-    tokens = plan_run(resolve([Layer("test", values, tmp_path)]).settings, "dry", dry_run=True).billed_tokens
+    tokens = plan_run(resolve([Layer("test", values, tmp_path)]).settings, "dry", dry_run=True).estimated_tokens
     (tmp_path / "own_callbacks.py").write_text(CALLBACKS)
     budget = {"budget.max_tokens": str(tokens)}  # it spends exactly that
 

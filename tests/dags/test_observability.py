@@ -165,7 +165,7 @@ def test_each_stage_sends_what_it_did(observed: Observed, store: str) -> None:
     assert observed.metric("plan.documents", store) == [("g", counts["documents"])]
     assert observed.metric("plan.passages", store) == [("g", counts["passages"])]
     assert observed.metric("plan.unchanged", store) == [("g", 0)]
-    assert observed.metric("plan.billed_tokens", store) == [("g", report["billed_tokens"])]
+    assert observed.metric("plan.estimated_tokens", store) == [("g", report["estimated_tokens"])]
     assert observed.metric("plan.cost", store) == [("g", report["cost"])]
     assert observed.metric("finish.rows", store) == [("g", counts["written"])]
     assert observed.metric("finish.deleted", store) == [("c", counts["deleted"])]
@@ -183,9 +183,9 @@ def test_each_stage_sends_what_it_did(observed: Observed, store: str) -> None:
 def test_what_was_paid_refused_and_repeated_is_sent(observed: Observed) -> None:
     report = observed.reports["lancedb"]
 
-    assert report["tokens_billed"] > 0 and report["cost_billed"] > 0
-    assert observed.total("ingest.tokens_billed") == report["tokens_billed"]
-    assert observed.total("ingest.cost_billed") == pytest.approx(report["cost_billed"])
+    assert report["billed_tokens"] > 0 and report["billed_cost"] > 0
+    assert observed.total("ingest.billed_tokens") == report["billed_tokens"]
+    assert observed.total("ingest.billed_cost") == pytest.approx(report["billed_cost"])
     assert observed.total("plan.quarantined") == 1  # the row without a text
     assert observed.total("ingest.quarantined") == 1  # the text that was refused
     (host,) = report["endpoints"].values()
@@ -199,7 +199,7 @@ def test_what_was_cached_is_sent_as_such(observed: Observed) -> None:
     assert observed.total("ingest.cached", "pinecone") == 40
     assert observed.total("ingest.embedded", "pinecone") == 1  # what was refused before
     assert observed.total("ingest.cached", "pgvector") == 41
-    assert observed.total("ingest.cost_billed", "pgvector") == 0
+    assert observed.total("ingest.billed_cost", "pgvector") == 0
 
 
 @pytest.mark.parametrize("store", STORES)

@@ -348,10 +348,10 @@ class RemoteContract:
         service.passages(numbered(4 * CONCURRENCY * BATCH_TEXTS))
         assert server.most_in_flight == CONCURRENCY
 
-    def test_tokens_billed_are_those_that_the_service_counted(self, service: Service, server: EmbeddingServer) -> None:
+    def test_billed_tokens_are_those_that_the_service_counted(self, service: Service, server: EmbeddingServer) -> None:
         service.passages(numbered(50))
         service.questions(["what is a duck"])
-        assert service.model.tokens_billed == server.tokens_billed > 50
+        assert service.model.billed_tokens == server.billed_tokens > 50
 
     def test_requests_answered_are_counted(self, service: Service, server: EmbeddingServer) -> None:
         service.passages(numbered(50))

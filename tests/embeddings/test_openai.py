@@ -106,7 +106,7 @@ def test_a_text_beyond_the_limit_is_refused_not_cut(service: Service) -> None:
 def test_requests_hold_no_more_tokens_than_the_service_takes(service: Service, server: OpenAIServer) -> None:
     long = [f"{number} " + "duck " * 8000 for number in range(80)]
     assert len(service.having(batch_texts=2048, concurrency=1).passages(long)) == 80
-    assert server.tokens_billed > 2 * MAX_REQUEST_TOKENS
+    assert server.billed_tokens > 2 * MAX_REQUEST_TOKENS
     assert len(server.seen) == 3
 
 

@@ -146,7 +146,7 @@ def test_both_limits_are_told_of_and_kept(planned: Any, caplog: pytest.LogCaptur
 def test_a_run_that_bills_as_estimated_spends_all_of_its_budget_and_ends_well(
     settings_with: Changed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tokens = plan_run(settings_with(), "dry", dry_run=True).billed_tokens
+    tokens = plan_run(settings_with(), "dry", dry_run=True).estimated_tokens
     settings = settings_with(
         **{"budget.max_tokens": tokens, "ingest.batch_passages": 10, "ingest.shard_passages": 40, "cache.path": "cache"}
     )
@@ -157,7 +157,7 @@ def test_a_run_that_bills_as_estimated_spends_all_of_its_budget_and_ends_well(
     assert [line for line in caplog.messages if "budget.max_tokens is spent" in line][-1].endswith(
         f"100 % of budget.max_tokens is spent: {tokens:,} tokens of {tokens:,} tokens"
     )
-    assert (report["tokens_billed"], report["cost_billed"], report["endpoints"]) == (0, 0, {})
+    assert (report["billed_tokens"], report["billed_cost"], report["endpoints"]) == (0, 0, {})
 
 
 def test_texts_from_the_cache_are_not_counted(settings_with: Changed) -> None:
@@ -170,19 +170,19 @@ def test_texts_from_the_cache_are_not_counted(settings_with: Changed) -> None:
 
 
 def test_what_shards_did_is_added_up() -> None:
-    one = Ingested(embedded=1, tokens_billed=10, cost_billed=0.5, endpoints={"a": {"answered": 2, "failed": 1}})
+    one = Ingested(embedded=1, billed_tokens=10, billed_cost=0.5, endpoints={"a": {"answered": 2, "failed": 1}})
     other = Ingested(
         embedded=2,
-        tokens_billed=5,
-        cost_billed=0.25,
+        billed_tokens=5,
+        billed_cost=0.25,
         endpoints={"a": {"answered": 1, "failed": 0}, "b": {"answered": 3, "failed": 0}},
     )
 
     both = one + other
 
-    assert (both.embedded, both.tokens_billed, both.cost_billed) == (3, 15, 0.75)
+    assert (both.embedded, both.billed_tokens, both.billed_cost) == (3, 15, 0.75)
     assert both.endpoints == {"a": {"answered": 3, "failed": 1}, "b": {"answered": 3, "failed": 0}}
-    assert (both + Ingested(cost_billed=None)).cost_billed is None
+    assert (both + Ingested(billed_cost=None)).billed_cost is None
 
 
 def test_a_shard_begins_nothing_when_the_budget_is_spent(planned: Any) -> None:

@@ -104,7 +104,7 @@ class EmbeddingServer(LoopbackServer):
         self.seen: list[Seen] = []
         self.embedded: Counter[str] = Counter()
         """How often each text was given a vector."""
-        self.tokens_billed = 0
+        self.billed_tokens = 0
         self.answered = 0
 
     def texts_of(self, body: dict[str, Any]) -> list[str]:
@@ -123,7 +123,7 @@ class EmbeddingServer(LoopbackServer):
         """Count texts that got their vectors."""
         with self.lock:
             self.answered += 1
-            self.tokens_billed += tokens
+            self.billed_tokens += tokens
             if not self.cheap:
                 self.embedded.update(texts)
 

@@ -62,8 +62,8 @@ def settings_of_pair(settings: Settings, pair: Pair, bakeoff: str) -> Settings:
 
 def measured(pair: Pair, report: RunReport, dimension: int | None) -> dict[str, Any]:
     """The row of a pair whose run gave this report (`report.run_report`). Null: not known."""
-    metrics, billed = report["metrics"], report["tokens_billed"]
-    cost = report["cost_billed"]
+    metrics, billed = report["metrics"], report["billed_tokens"]
+    cost = report["billed_cost"]
     return {
         "pair": pair.name,
         "recall@10": metrics["recall_at_10"],
@@ -73,7 +73,7 @@ def measured(pair: Pair, report: RunReport, dimension: int | None) -> dict[str, 
         "passages/s": report["passages_per_second"],
         "seconds": sum(report["seconds"].values()),
         "cost in $": report["cost"] if cost is None else cost,
-        "billed tokens": report["billed_tokens"] if billed is None else billed,
+        "billed tokens": report["estimated_tokens"] if billed is None else billed,
         "vector width": dimension,
         "error": None,
     }

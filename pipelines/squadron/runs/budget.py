@@ -111,10 +111,10 @@ class Spending:
         """Whether a batch job of this run has ended, so that what is billed is known."""
         return any(what == "batched" for what, _ in self._all())
 
-    def note_batch(self, job: str, tokens_billed: int) -> None:
+    def note_batch(self, job: str, billed_tokens: int) -> None:
         """Take notice of what a batch job that has ended was billed; alert. To be told again changes nothing."""
         with self._lock:
-            more = tokens_billed - self._earlier["batched", job]
+            more = billed_tokens - self._earlier["batched", job]
             if more <= 0:
                 return
             self._earlier += Usage({("batched", job): more, ("billed", ""): more})
@@ -217,7 +217,7 @@ class Spending:
 
 def model_counters(model: Any) -> Usage:
     """The counters of a remote model (`RemoteModel`); of any other, or before it is loaded, none."""
-    usage = Usage({("billed", ""): getattr(model, "tokens_billed", 0)})
+    usage = Usage({("billed", ""): getattr(model, "billed_tokens", 0)})
     for what in ("answered", "failed"):
         usage.update({(what, host): requests for host, requests in getattr(model, what, {}).items()})
     return usage

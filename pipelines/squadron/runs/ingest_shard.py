@@ -81,8 +81,8 @@ def ingest_shard(
         tokens=shard.tokens,
         device=graph.kept("device") if done.embedded else None,
         seconds=time.monotonic() - started + (batched.seconds if batched else 0.0),
-        tokens_billed=usage["billed", ""],
-        cost_billed=spending.cost(),
+        billed_tokens=usage["billed", ""],
+        billed_cost=spending.cost(),
         endpoints=by_endpoint(usage),
     )
 

@@ -73,7 +73,7 @@ class Staged:
 
     passages: int = 0
     tokens: int = 0
-    billed_tokens: int = 0
+    estimated_tokens: int = 0
     """Tokens of the passages whose vectors are not in the cache."""
 
 
@@ -89,12 +89,12 @@ def staged_passages(settings: Settings, graph: Graph, corpus: Corpus, writer: Sh
             corpus.note_cut(cut)
             tokens = cut["tokens"].to_numpy()
             paid = ~cache.contains(texts) if cache else np.ones(len(tokens), bool)
-            if writer and not staged.billed_tokens and paid.any():
+            if writer and not staged.estimated_tokens and paid.any():
                 graph.begin_model()  # it is ready when the plan is
             staged = Staged(
                 staged.passages + cut.num_rows,
                 staged.tokens + int(tokens.sum()),
-                staged.billed_tokens + int(tokens[paid].sum()),
+                staged.estimated_tokens + int(tokens[paid].sum()),
             )
             if writer:
                 writer.add(cut)
@@ -120,9 +120,9 @@ def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations
             _sweep(settings, folder, run_id)
         corpus, staged, writer = _compared(settings, graph, target.stored, run_id, writer)
         _check(corpus, target)
-        cost = affordable_cost(settings, staged.billed_tokens)
+        cost = affordable_cost(settings, staged.estimated_tokens)
         canary = None
-        if writer and (staged.billed_tokens or is_remote(settings)):
+        if writer and (staged.estimated_tokens or is_remote(settings)):
             canary = checked_model(settings, graph, target.record)
         expired = _expired(graph, corpus, target.stored)
         shards = _laid_out(settings, target, corpus, expired, canary, folder, writer, run_id) if writer else []
@@ -146,7 +146,7 @@ def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations
         deleted=len(expired),
         quarantined=corpus.blank + corpus.unread.items,
         tokens=staged.tokens,
-        billed_tokens=staged.billed_tokens,
+        estimated_tokens=staged.estimated_tokens,
         estimates_are_upper_bounds=is_upper_bound(graph.kept("tokenizer")),
         cost=cost,
         questions=questions.num_rows,

@@ -43,11 +43,11 @@ class RunReport(TypedDict):
     seconds: dict[str, float]
     passages_per_second: float | None
     tokens: int
-    billed_tokens: int
+    estimated_tokens: int
     cost: float | None
     estimates_are_upper_bounds: bool
-    tokens_billed: int
-    cost_billed: float | None
+    billed_tokens: int
+    billed_cost: float | None
     endpoints: dict[str, dict[str, int]]
     device: str | None
     index: str
@@ -66,7 +66,7 @@ def run_report(
     run that can read, or embed, it all deletes what has left the corpus. `rows` are those of the generation in the
     end. `seconds` are per stage; those of `ingest` are summed over shards. `metrics` are null for a corpus without
     questions. `cost` is in US dollars, by the tokens whose vectors were not cached; null when the price of the model is
-    not known. That is the estimate of the plan; `tokens_billed` and `cost_billed` are what a remote service says it
+    not known. That is the estimate of the plan; `billed_tokens` and `billed_cost` are what a remote service says it
     billed for the passages (questions are not among them), and `endpoints` is host -> requests `answered` and `failed`.
     """
     seconds = {
@@ -105,11 +105,11 @@ def run_report(
         "seconds": {stage: round(taken, 3) for stage, taken in seconds.items()},
         "passages_per_second": round(ingested.embedded / ingested.seconds, 1) if ingested.embedded else None,
         "tokens": ingested.tokens,
-        "billed_tokens": plan.billed_tokens,
+        "estimated_tokens": plan.estimated_tokens,
         "cost": plan.cost,
         "estimates_are_upper_bounds": plan.estimates_are_upper_bounds,
-        "tokens_billed": ingested.tokens_billed,
-        "cost_billed": ingested.cost_billed,
+        "billed_tokens": ingested.billed_tokens,
+        "billed_cost": ingested.billed_cost,
         "endpoints": ingested.endpoints,
         "device": ingested.device,
         "index": finished.index,
@@ -133,7 +133,7 @@ def plan_report(plan: Plan) -> dict[str, Any]:
         },
         "held_back": plan.held_back,
         "tokens": plan.tokens,
-        "billed_tokens": plan.billed_tokens,
+        "estimated_tokens": plan.estimated_tokens,
         "cost": plan.cost,
         "estimates_are_upper_bounds": plan.estimates_are_upper_bounds,
         "vector_space": plan.vector_space,

@@ -29,7 +29,7 @@ class Plan:
     quarantined: int
     tokens: int
     """Of the passages that the store lacks."""
-    billed_tokens: int
+    estimated_tokens: int
     """Of those, tokens that must be embedded: their vectors are not in the cache."""
     cost: float | None
     """US dollars for them; None when the model's price is not known."""
@@ -67,9 +67,9 @@ class Ingested:
     tokens: int = 0
     device: str | None = None
     seconds: float = 0.0
-    tokens_billed: int = 0
+    billed_tokens: int = 0
     """Tokens that a remote service says it billed, those of earlier tries of the shard included."""
-    cost_billed: float | None = 0.0
+    billed_cost: float | None = 0.0
     """US dollars for them; None when the price is not known, or the service does not say what it bills."""
     endpoints: dict[str, dict[str, int]] = field(default_factory=dict)
     """Host -> requests `answered` and `failed`."""
@@ -83,8 +83,8 @@ class Ingested:
             self.tokens + other.tokens,
             other.device or self.device,
             self.seconds + other.seconds,
-            self.tokens_billed + other.tokens_billed,
-            None if self.cost_billed is None or other.cost_billed is None else self.cost_billed + other.cost_billed,
+            self.billed_tokens + other.billed_tokens,
+            None if self.billed_cost is None or other.billed_cost is None else self.billed_cost + other.billed_cost,
             {host: _summed(self.endpoints, other.endpoints, host) for host in [*self.endpoints, *other.endpoints]},
         )
 

@@ -214,7 +214,7 @@ class _Comparison:
 
     def _rewritten(self, passages: pa.Table, altered: bool, findings: Findings) -> int:
         """The number of passages written; those that the service refuses stay as they are."""
-        self._tokens += _billed_tokens(self._graph, None if altered else self._cache, passages)
+        self._tokens += _estimated_tokens(self._graph, None if altered else self._cache, passages)
         try:
             affordable_cost(self._settings, self._tokens)
         except GuardError as error:
@@ -259,7 +259,7 @@ def _looked_over(settings: Settings, graph: Graph, stored: StoredDocuments, repa
         for batch in _passages(corpus, graph) if repair else corpus.changes():
             if repair:
                 missing = ~np.isin(as_keys(_raw(batch["id"].combine_chunks())), there)
-                tokens += _billed_tokens(graph, cache, batch.filter(pa.array(missing)))
+                tokens += _estimated_tokens(graph, cache, batch.filter(pa.array(missing)))
         if not (more := corpus.repeated_documents()):
             break
         repeated += more
@@ -269,7 +269,7 @@ def _looked_over(settings: Settings, graph: Graph, stored: StoredDocuments, repa
     return repeated
 
 
-def _billed_tokens(graph: Graph, cache: EmbeddingCache | None, passages: pa.Table) -> int:
+def _estimated_tokens(graph: Graph, cache: EmbeddingCache | None, passages: pa.Table) -> int:
     """The tokens of the passages that are not in the cache."""
     known = cache.contains(graph.value("embedding_texts", passages=passages)) if cache else False
     return int((passages["tokens"].to_numpy() * ~np.asarray(known)).sum())

@@ -108,7 +108,7 @@ def show_plan(report: dict[str, Any], console: Console) -> None:
         "changes", f"{todo}, {counts['unchanged']:,} unchanged{_unless_zero(counts['quarantined'], 'quarantined')}"
     )
     batches = " in batches, within a day" if report["in_batches"] else ""
-    cost = f"{_at_most(report)}{report['billed_tokens']:,} tokens to embed, {_dollars(report['cost'])}{batches}"
+    cost = f"{_at_most(report)}{report['estimated_tokens']:,} tokens to embed, {_dollars(report['cost'])}{batches}"
     table.add_row("cost", cost)
     beside = f"built beside {report['live']}" if report["live"] else "the first"
     new = "synced in place" if report["generation"] == report["live"] else beside
@@ -253,8 +253,8 @@ def _billed(report: "RunReport") -> str:
         f"{host} answered {did['answered']:,} requests" + (f" and failed {did['failed']:,}" if did["failed"] else "")
         for host, did in report["endpoints"].items()
     ]
-    if report["tokens_billed"]:
-        hosts.append(f"billed {report['tokens_billed']:,} tokens, {_dollars(report['cost_billed'])}")
+    if report["billed_tokens"]:
+        hosts.append(f"billed {report['billed_tokens']:,} tokens, {_dollars(report['billed_cost'])}")
     return "; ".join(hosts)
 
 

@@ -93,7 +93,7 @@ export function plan(runs) {
     el("p", {}, `${count(figures.documents)} documents, ${count(figures.passages)} passages; `, code(run.generation), run.generation === figures.live ? " is synced in place" : figures.live ? [" is built beside ", code(figures.live)] : " is the first"),
     strip,
     el("dl", { class: "legend" }, parts.map(([name, passages]) => el("div", { class: name.replace(" ", "-") }, el("dt", {}, name), el("dd", {}, count(passages))))),
-    list([["Tokens to embed", count(figures.billed_tokens)], ["Tokens with a cached vector", count(figures.tokens - figures.billed_tokens)], ["Estimated cost", dollars(figures.cost)], ["Planned", when(run.started), " · ", state(run)]], "rows"),
+    list([["Tokens to embed", count(figures.estimated_tokens)], ["Tokens with a cached vector", count(figures.tokens - figures.estimated_tokens)], ["Estimated cost", dollars(figures.cost)], ["Planned", when(run.started), " · ", state(run)]], "rows"),
   );
 }
 

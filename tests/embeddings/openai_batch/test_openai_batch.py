@@ -92,8 +92,8 @@ def test_a_corpus_is_embedded_in_one_batch_at_half_the_price_and_found(
     counts = first["counts"]
     assert (counts["embedded"], counts["cached"], counts["written"], counts["quarantined"]) == (40, 0, 40, 0)
     assert first["cost"] == pytest.approx(usual.cost / 2) == pytest.approx(first["tokens"] * 0.01 / 1e6)
-    assert first["tokens_billed"] == first["tokens"]
-    assert first["cost_billed"] == pytest.approx(first["cost"])
+    assert first["billed_tokens"] == first["tokens"]
+    assert first["billed_cost"] == pytest.approx(first["cost"])
     assert second["counts"]["unchanged"] == 40
     assert (len(server.batches), len(in_batches(server)), sync_texts(server)) == (1, 40, set())
     assert max(server.embedded[line(number)] for number in range(DOCUMENTS)) == 1
@@ -309,7 +309,7 @@ def test_a_plan_says_that_its_cost_is_that_of_batches(batch_settings: Changed) -
     done = CliRunner().invoke(app, ["plan", *(word for pair in given for word in ("--set", pair))])
 
     assert done.exit_code == 0, done.output
-    tokens = plan_run(settings, "dry", dry_run=True).billed_tokens
+    tokens = plan_run(settings, "dry", dry_run=True).estimated_tokens
     assert f"{tokens} tokens to embed, {tokens * 0.01 / 1e6:.4g} USD in batches, within a day" in done.output
 
 
@@ -387,7 +387,7 @@ def test_with_a_budget_that_is_kept_all_batches_but_the_first_are_under_way_toge
     looks = [number for number, request in enumerate(requests) if request.startswith("GET /v1/batches/")]
     creations = [number for number, request in enumerate(requests) if request == "POST /v1/batches"]
     assert report["counts"]["written"] == 40
-    assert report["tokens_billed"] == estimate
+    assert report["billed_tokens"] == estimate
     assert creations[0] < looks[0] < creations[1]
     assert not [look for look in looks if creations[1] < look < creations[3]]
 
@@ -402,7 +402,7 @@ def test_what_a_batch_was_billed_counts_once_however_often_it_is_told(
     first = ingest_shard(settings, plan, plan.shards[0], None, batched)
     second = ingest_shard(settings, plan, plan.shards[0], None, batched)
 
-    assert first.tokens_billed == second.tokens_billed == plan.tokens
+    assert first.billed_tokens == second.billed_tokens == plan.tokens
 
 
 def test_a_job_of_a_run_that_died_is_counted_though_a_document_has_left_since(
@@ -417,11 +417,11 @@ def test_a_job_of_a_run_that_died_is_counted_though_a_document_has_left_since(
     report = ingest(settings)
 
     assert len(server.batches) == 1
-    assert report["tokens_billed"] == plan.tokens
+    assert report["billed_tokens"] == plan.tokens
     assert not list((tmp_path / "cache" / "batches").rglob("*.json"))
     write_corpus(tmp_path, DOCUMENTS)  # the document comes back: it is paid for
     again = ingest(settings)
-    assert (again["counts"]["cached"], again["tokens_billed"], len(server.batches)) == (1, 0, 1)
+    assert (again["counts"]["cached"], again["billed_tokens"], len(server.batches)) == (1, 0, 1)
 
 
 def test_a_job_of_two_shards_is_counted_once_and_is_there_for_both(
@@ -433,6 +433,6 @@ def test_a_job_of_two_shards_is_counted_once_and_is_there_for_both(
     report = ingest(batch_settings(**{"ingest.shard_passages": 15}))  # three now
 
     assert len(server.batches) == 1
-    assert report["tokens_billed"] == plan.tokens
+    assert report["billed_tokens"] == plan.tokens
     assert (report["counts"]["written"], sync_texts(server)) == (DOCUMENTS, set())
     assert not list((tmp_path / "cache" / "batches").rglob("*.json"))

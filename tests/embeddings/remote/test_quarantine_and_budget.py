@@ -210,7 +210,7 @@ def test_a_run_that_costs_more_than_estimated_stops_and_the_next_one_sends_only_
             "ingest.shard_passages": shard_passages,
             "evaluation.max_questions": 0,
         }
-        tokens = plan_run(openai_settings(**changes), "dry", dry_run=True).billed_tokens
+        tokens = plan_run(openai_settings(**changes), "dry", dry_run=True).estimated_tokens
         dollars = tokens * 0.02 / 1e6
         allowed = {"budget.max_tokens": tokens * 1.1 // 1, "budget.max_cost_usd": dollars * 1.1}[limit]
 
@@ -224,8 +224,8 @@ def test_a_run_that_costs_more_than_estimated_stops_and_the_next_one_sends_only_
         counts = report["counts"]
         assert (counts["unchanged"], counts["embedded"], counts["written"]) == (25, 15, 15)
         assert report["promoted"]
-        assert report["tokens_billed"] == 2 * report["billed_tokens"]
-        assert report["cost_billed"] == pytest.approx(2 * report["cost"])
+        assert report["billed_tokens"] == 2 * report["estimated_tokens"]
+        assert report["billed_cost"] == pytest.approx(2 * report["cost"])
 
 
 def test_what_was_paid_for_before_the_stop_is_in_the_cache_too(openai_settings: Changed) -> None:
@@ -235,7 +235,7 @@ def test_what_was_paid_for_before_the_stop_is_in_the_cache_too(openai_settings: 
             "ingest.batch_passages": 10,
             "evaluation.max_questions": 0,
         }
-        tokens = plan_run(openai_settings(**changes), "dry", dry_run=True).billed_tokens
+        tokens = plan_run(openai_settings(**changes), "dry", dry_run=True).estimated_tokens
         with pytest.raises(GuardError, match="it was stopped"):
             ingest(openai_settings(**changes, **{"budget.max_tokens": tokens}))
 
@@ -250,7 +250,7 @@ def test_what_a_failed_shard_was_billed_is_not_forgotten_when_it_is_tried_again(
     changes = {"ingest.batch_passages": 10, "embedding.openai.concurrency": 1, "embedding.openai.batch_texts": 5}
     settings = openai_settings(**changes, **{"budget.max_tokens": 1_000_000, "cache.path": None})
     plan = plan_run(settings, "run")
-    before = openai.tokens_billed
+    before = openai.billed_tokens
     openai.faults.add("POST", every=3, times=1, status=404)
 
     with pytest.raises(DeniedServiceError):
@@ -258,7 +258,7 @@ def test_what_a_failed_shard_was_billed_is_not_forgotten_when_it_is_tried_again(
     shared_graph.cache_clear()  # as another process
     done = ingest_shard(settings, plan, plan.shards[0])
 
-    assert done.tokens_billed == openai.tokens_billed - before > plan.billed_tokens
+    assert done.billed_tokens == openai.billed_tokens - before > plan.estimated_tokens
 
 
 def test_the_report_counts_which_endpoint_answered(openai: OpenAIServer, openai_settings: Changed) -> None:
@@ -284,7 +284,7 @@ def test_the_report_counts_which_endpoint_answered(openai: OpenAIServer, openai_
     assert report["endpoints"][hosts[1]] == {"answered": 1, "failed": 0}
     console = Console(record=True, width=300, file=io.StringIO())
     terminal.show_report(report, console)
-    assert f"billed {report['tokens_billed']:,} tokens" in console.export_text()
+    assert f"billed {report['billed_tokens']:,} tokens" in console.export_text()
 
 
 def test_a_refused_passage_is_listed_with_its_reason_until_it_is_stored(

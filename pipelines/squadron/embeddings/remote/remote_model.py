@@ -69,9 +69,9 @@ class RemoteModel:
         return self._endpoints.failed
 
     @property
-    def tokens_billed(self) -> int:
+    def billed_tokens(self) -> int:
         """Tokens that the service says it billed."""
-        return self._endpoints.tokens_billed
+        return self._endpoints.billed_tokens
 
     def embed(self, texts: list[str], purpose: str, answered: Answered | None = None) -> np.ndarray:
         """`float32 [texts, dimension]`, unit length, in the order given; equal texts are sent once.
