@@ -18,16 +18,18 @@ except ModuleNotFoundError as error:
 import json
 import logging
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.definitions.context import context_merge
 
 from squadron.errors import StoreError
 from squadron.settings.layers import DEFAULT_COLLECTION, collections
-from squadron_tasks.payloads import JsonObject
 from squadron_tasks.retries import RETRY_POLICY
 from squadron_tasks.settings import collection_param, connect, form_params, resolve_settings
+
+if TYPE_CHECKING:
+    from squadron.runs.verify import VerifyReport
 
 log = logging.getLogger("squadron.dag")
 
@@ -69,7 +71,7 @@ def collections_to_verify() -> list[str]:
 
 
 @task(map_index_template="{{ collection_name }}", multiple_outputs=False)
-def verify(collection: str) -> JsonObject:
+def verify(collection: str) -> VerifyReport:
     """Compare, and repair if asked to."""
     from squadron.runs.verify import verify
 
@@ -80,7 +82,7 @@ def verify(collection: str) -> JsonObject:
     report = verify(settings, params["repair"], params["vectors"])
     log.info("%s", json.dumps(report, indent=2))
     if report["counts"]["left"] or not (report["sound"] or report["repaired"]):
-        counts = {name: report["counts"][name] for name in DIFFERENCES}
+        counts = {name: count for name, count in report["counts"].items() if name in DIFFERENCES}
         advice = "Its quarantine says why" if report["repaired"] else "Trigger this with repair"
         raise StoreError(f"{report['generation']} differs from its corpus: {counts}. {advice}")
     return report

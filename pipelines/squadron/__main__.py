@@ -60,8 +60,8 @@ def plan(assignments: Assignments = None, as_json: AsJson = False) -> None:
 
         with terminal.shown_progress():
             planned = plan_run(resolved.settings, "dry-run", dry_run=True)
-        found = report.plan_report(planned) | {"in_batches": resolved.settings.embedding.in_batches}
-        _print(found, as_json, terminal.show_plan)
+        planned_changes = report.plan_report(planned, resolved.settings.embedding.in_batches)
+        _print(planned_changes, as_json, terminal.show_plan)
 
 
 @app.command()

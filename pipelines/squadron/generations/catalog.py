@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import JsonValue
+
 from squadron.dataflow.driver import Graph, shared_graph
 from squadron.errors import GuardError, StaleRecordError, StoreError
 from squadron.generations.record import GenerationRecord, RecordedSettings, now
@@ -175,12 +177,15 @@ class Generations:
         self._writable.pop(generation, None)
 
 
-def generations(settings: Settings) -> list[dict[str, Any]]:
+def generations(settings: Settings) -> list[dict[str, JsonValue]]:
     """The collection's generations for JSON, newest first: `generation`, `live`, and the fields of the record."""
     catalog = Generations.of(settings)
     return [
-        {"generation": name, "live": name == catalog.live}
-        | catalog[name].model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+        {
+            "generation": name,
+            "live": name == catalog.live,
+            **catalog[name].model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
+        }
         for name in catalog.newest_first()
     ]
 

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -33,9 +33,31 @@ DEFINES_VECTORS = {
 """Settings of a service that its vectors depend on; the others say where it is, and how it is spoken to."""
 
 
+class MatchedPassage(TypedDict):
+    """A passage that answers a question, as JSON."""
+
+    rank: int
+    passage_id: str
+    document_id: str
+    title: str
+    text: str
+    score: float
+    metadata: dict[str, str | None]
+
+
+class Measurement(TypedDict):
+    """How well the live generation answers."""
+
+    collection: str
+    generation: str
+    questions: int
+    asked: str
+    metrics: dict[str, float]
+
+
 def search(
     settings: Settings, question: str, top_k: int = 10, filter: dict[str, str] | None = None
-) -> list[dict[str, Any]]:
+) -> list[MatchedPassage]:
     """The passages of the live generation nearest to the question: rank, passage_id, document_id, title, text, score,
     and metadata, the values of the generation's metadata columns.
 
@@ -48,17 +70,23 @@ def search(
     graph = catalog.graph
     vectors, _ = cached_vectors(graph, None, "query_vectors", [question])
     table = catalog.table(live)
-    found = graph.value("matches", generation_table=table, query_vectors=vectors, top_k=top_k, filter=filter or {})
-    metadata_columns = [name for name in found.column_names if name not in MATCH_SCHEMA.names]
+    matches = graph.value("matches", generation_table=table, query_vectors=vectors, top_k=top_k, filter=filter or {})
+    metadata_columns = [name for name in matches.column_names if name not in MATCH_SCHEMA.names]
     return [
-        {"rank": row["rank"], "passage_id": row["id"]}
-        | {name: row[name] for name in ("document_id", "title", "text", "score")}
-        | {"metadata": {name: row[name] for name in metadata_columns}}
-        for row in found.to_pylist()
+        MatchedPassage(
+            rank=row["rank"],
+            passage_id=row["id"],
+            document_id=row["document_id"],
+            title=row["title"],
+            text=row["text"],
+            score=row["score"],
+            metadata={name: row[name] for name in metadata_columns},
+        )
+        for row in matches.to_pylist()
     ]
 
 
-def measure(settings: Settings) -> dict[str, Any]:
+def measure(settings: Settings) -> Measurement:
     """Evaluate the live generation now, on the questions of the configured corpus; changes nothing."""
     catalog, live = live_catalog(settings)
     graph = catalog.graph

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic import JsonValue
 
 from squadron.runs.report import RunReport
 from squadron.settings.schema import Settings
@@ -60,7 +61,11 @@ def settings_of_pair(settings: Settings, pair: Pair, bakeoff: str) -> Settings:
     return Settings.model_validate(values)
 
 
-def measured(pair: Pair, report: RunReport, dimension: int | None) -> dict[str, Any]:
+Row = dict[str, JsonValue]
+"""A row of the table: `pair`, the columns of COLUMNS, `error`. None: not known."""
+
+
+def measured(pair: Pair, report: RunReport, dimension: int | None) -> Row:
     """The row of a pair whose run gave this report (`report.run_report`). Null: not known."""
     metrics, billed = report["metrics"], report["billed_tokens"]
     cost = report["billed_cost"]
@@ -79,20 +84,25 @@ def measured(pair: Pair, report: RunReport, dimension: int | None) -> dict[str, 
     }
 
 
-def failed(pair: Pair, error: BaseException) -> dict[str, Any]:
+def failed(pair: Pair, error: BaseException) -> Row:
     """The row of a pair whose run failed."""
     return {"pair": pair.name, **dict.fromkeys(COLUMNS), "error": f"{type(error).__name__}: {error}"}
 
 
-def table(rows: Iterable[dict[str, Any]]) -> str:
+def table(rows: Iterable[Row]) -> str:
     """The rows as a table in Markdown, the best answers first, failures last."""
-    ordered = sorted(rows, key=lambda row: (row["error"] is not None, -(row["recall@10"] or 0), row["pair"]))
+    ordered = sorted(rows, key=lambda row: (row["error"] is not None, -_recall(row), str(row["pair"])))
     lines = [["pair", *COLUMNS, "error"], ["---", *("---:" for _ in COLUMNS), "---"]]
-    lines += [[row["pair"], *_shown(row), _cell(row["error"] or "")] for row in ordered]
+    lines += [[str(row["pair"]), *_shown(row), _cell(str(row["error"] or ""))] for row in ordered]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _shown(row: dict[str, Any]) -> Iterable[str]:
+def _recall(row: Row) -> float:
+    recall = row["recall@10"]
+    return recall if isinstance(recall, float) else 0.0
+
+
+def _shown(row: Row) -> Iterable[str]:
     return ("" if row[name] is None else format(row[name], form) for name, form in COLUMNS.items())
 
 

@@ -1,6 +1,6 @@
 """Explaining: why a document is in the index, out of it, stale, or in quarantine."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +17,42 @@ from squadron.sources.rows import Unreadable, has_text
 DIGEST_DIGITS = 2 * DIGEST_BYTES
 
 
-def explain(settings: Settings, document_id: str) -> dict[str, Any]:
+class DocumentVersion(TypedDict):
+    """A version of the document in the corpus."""
+
+    digest: str
+    title: str
+    passages: int
+    tokens: int
+    passage_ids: list[str]
+
+
+class StoredPassages(TypedDict):
+    """What a generation holds of the document, in whatever version."""
+
+    generation: str
+    live: bool
+    passages: int
+    passage_ids: list[str]
+    updated_at: str | None
+
+
+class Explanation(TypedDict):
+    """What is known about a document."""
+
+    collection: str
+    document_id: str
+    state: str
+    verdict: str
+    live: str | None
+    next_generation: str | None
+    corpus: list[DocumentVersion]
+    generations: list[StoredPassages]
+    quarantine: list[dict[str, Any]]
+    unread: list[dict[str, Any]]
+
+
+def explain(settings: Settings, document_id: str) -> Explanation:
     """What the corpus and the store know about a document, and what follows from it, in a sentence (`verdict`).
 
     `state` is `stored` (as the corpus has it), `partial`, `stale` (the store holds another version), `quarantined`,
@@ -29,19 +64,19 @@ def explain(settings: Settings, document_id: str) -> dict[str, Any]:
     catalog = Generations.of(settings)
     graph, live = catalog.graph, catalog.live
     versions, unread, unknown = _versions(settings, graph, document_id)
-    cut = [_cut(graph, document) for document in versions]
+    passages_of = [_cut(graph, document) for document in versions]
     refused = [entry for entry in listed(settings) if entry["document_id"] == document_id]
     target = generation_name(settings.collection, vector_space(settings))
-    wanted = cut[0]["id"].to_pylist() if len(cut) == 1 else []
+    planned_ids = passages_of[0]["id"].to_pylist() if len(passages_of) == 1 else []
     described = [name for name, record in catalog.items() if record.is_described]  # another is begun, or was
-    held = {name: _rows_of(catalog, name, document_id) for name in described}
-    refused_now = any(entry["passage_id"] in wanted for entry in refused)
-    state = _state(wanted, len(cut), held.get(live or "", []), refused_now, unread or unknown)
+    stored = {name: _rows_of(catalog, name, document_id) for name in described}
+    refused_now = any(entry["passage_id"] in planned_ids for entry in refused)
+    state = _state(planned_ids, len(versions), stored.get(live or "", []), refused_now, unread or unknown)
     return {
         "collection": settings.collection,
         "document_id": document_id,
         "state": state,
-        "verdict": _VERDICTS[state].format(live=live, document=document_id, versions=len(cut)),
+        "verdict": _VERDICTS[state].format(live=live, document=document_id, versions=len(versions)),
         "live": live,
         "next_generation": target if target != live else None,
         "corpus": [
@@ -52,12 +87,17 @@ def explain(settings: Settings, document_id: str) -> dict[str, Any]:
                 "tokens": pc.sum(passages["tokens"]).as_py(),
                 "passage_ids": passages["id"].to_pylist(),
             }
-            for passages in cut
+            for passages in passages_of
         ],
         "generations": [
-            {"generation": name, "live": name == live, "passages": len(ids), "passage_ids": ids}
-            | {"updated_at": catalog[name].updated_at}
-            for name, ids in held.items()
+            {
+                "generation": name,
+                "live": name == live,
+                "passages": len(ids),
+                "passage_ids": ids,
+                "updated_at": catalog[name].updated_at,
+            }
+            for name, ids in stored.items()
         ],
         "quarantine": refused,
         "unread": [vars(item) for item in unread or unknown],

@@ -1,6 +1,6 @@
 """Report: what a run did, as one plain object; the same for the command line and the DAG."""
 
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from squadron.generations.live_pointer import Promotion
 from squadron.runs.results import Evaluation, Finished, Ingested, Plan
@@ -117,7 +117,35 @@ def run_report(
     }
 
 
-def plan_report(plan: Plan) -> dict[str, Any]:
+class PlanCounts(TypedDict):
+    """Of passages, but for `documents` and `quarantined`."""
+
+    documents: int
+    passages: int
+    unchanged: int
+    to_embed: int
+    to_delete: int
+    quarantined: int
+
+
+class PlanReport(TypedDict):
+    """What a run would do, as JSON."""
+
+    collection: str
+    generation: str
+    live: str | None
+    counts: PlanCounts
+    held_back: int
+    tokens: int
+    estimated_tokens: int
+    cost: float | None
+    vector_space: dict[str, str]
+    seconds: dict[str, float]
+    in_batches: bool
+    estimates_are_upper_bounds: bool
+
+
+def plan_report(plan: Plan, in_batches: bool) -> PlanReport:
     """What a run would do."""
     return {
         "collection": plan.collection,
@@ -138,4 +166,5 @@ def plan_report(plan: Plan) -> dict[str, Any]:
         "estimates_are_upper_bounds": plan.estimates_are_upper_bounds,
         "vector_space": plan.vector_space,
         "seconds": {"plan": round(plan.seconds, 3)},
+        "in_batches": in_batches,
     }

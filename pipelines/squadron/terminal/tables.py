@@ -13,7 +13,10 @@ from rich.text import Text
 from squadron.terminal.escaping import VisibleFormatter, visible
 
 if TYPE_CHECKING:
-    from squadron.runs.report import RunReport
+    from squadron.generations.search import MatchedPassage, Measurement
+    from squadron.runs.explain import Explanation
+    from squadron.runs.report import PlanReport, RunReport
+    from squadron.runs.verify import VerifyReport
 
 METRICS = {
     "recall_at_1": "recall@1",
@@ -86,7 +89,7 @@ def show_report(report: "RunReport", console: Console) -> None:
         console.print(f"[yellow]not promoted:[/yellow] {report['held']}")
 
 
-def show_matches(question: str, matches: list[dict[str, Any]], console: Console, width: int = 160) -> None:
+def show_matches(question: str, matches: "list[MatchedPassage]", console: Console, width: int = 160) -> None:
     """Print what a search found."""
     console.print(Text(visible(question), "bold"))
     for match in matches:
@@ -98,7 +101,7 @@ def show_matches(question: str, matches: list[dict[str, Any]], console: Console,
         console.print("nothing was found: the live generation has no such passages", style="dim", highlight=False)
 
 
-def show_plan(report: dict[str, Any], console: Console) -> None:
+def show_plan(report: "PlanReport", console: Console) -> None:
     """Print what an ingest would do."""
     counts = report["counts"]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -118,7 +121,7 @@ def show_plan(report: dict[str, Any], console: Console) -> None:
         console.print(_held_back(report["held_back"]), highlight=False, soft_wrap=True)
 
 
-def show_metrics(measured: dict[str, Any], console: Console) -> None:
+def show_metrics(measured: "Measurement", console: Console) -> None:
     """Print how well a generation answers."""
     figures = [f"{METRICS[name]} {figure:.3f}" for name, figure in measured["metrics"].items()]
     console.print(f"{measured['generation']}: {', '.join(figures)} on {measured['questions']:,} {measured['asked']}")
@@ -178,7 +181,7 @@ def show_cache(held: dict[str, Any], console: Console) -> None:
     console.print(f"{held['path']}: {size}{oldest}{evicted}", markup=False, highlight=False, soft_wrap=True)
 
 
-def show_verification(report: dict[str, Any], console: Console) -> None:
+def show_verification(report: "VerifyReport", console: Console) -> None:
     """Print how the live generation compares with the corpus."""
     counts = report["counts"]
     checked = f"{counts['passages']:,} passages compared, {counts['vectors_checked']:,} vectors made anew"
@@ -198,20 +201,20 @@ def show_verification(report: dict[str, Any], console: Console) -> None:
             console.print(f"{row['generation']} (not live): {drift}", style="dim")
 
 
-def show_explanation(about: dict[str, Any], console: Console) -> None:
+def show_explanation(explanation: "Explanation", console: Console) -> None:
     """Print what is known of a document."""
-    console.print(f"{about['state']}: {about['verdict']}", markup=False, highlight=False, soft_wrap=True)
-    for version in about["corpus"]:
+    console.print(f"{explanation['state']}: {explanation['verdict']}", markup=False, highlight=False, soft_wrap=True)
+    for version in explanation["corpus"]:
         cut = f"{version['passages']} passages, {version['tokens']} tokens, digest {version['digest']}"
         console.print(f"  corpus: {version['title']!r}, {cut}", markup=False, highlight=False)
-    for row in about["generations"]:
+    for row in explanation["generations"]:
         live = " (live)" if row["live"] else ""
         console.print(f"  {row['generation']}{live}: {row['passages']} passages", markup=False, highlight=False)
-    for entry in about["quarantine"]:
+    for entry in explanation["quarantine"]:
         since = f"since {entry['first_seen']}, last in run {entry['run_id']}"
         line = visible(f"  quarantine: {entry['reason']} ({since})")
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for item in about["unread"]:
+    for item in explanation["unread"]:
         line = visible(f"  unread: {item['place']}: {item['reason']}")
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
