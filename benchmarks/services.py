@@ -108,7 +108,7 @@ def _samples(model: Any, seconds: float) -> list[Sample]:
         model.embed([TEXT + f"{texts + number}" for number in range(TEXTS_PER_CALL)], purpose)
         texts += TEXTS_PER_CALL
         megabytes = psutil.Process().memory_info().rss / 1e6
-        samples.append(Sample(time.monotonic() - begin, texts, model.tokens_billed, megabytes))
+        samples.append(Sample(time.monotonic() - begin, texts, model.billed_tokens, megabytes))
     return [sample for sample in samples if sample.seconds > WARM_SECONDS]
 
 

@@ -87,7 +87,7 @@ class Endpoints:
     """The endpoints of one model. The counters hold what all threads together did."""
 
     def __init__(self, service: str, endpoints: Sequence[Endpoint], limits: Limits) -> None:
-        self.tokens_billed = 0
+        self.billed_tokens = 0
         self.answered: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.names = [endpoint.name for endpoint in endpoints]
@@ -209,7 +209,7 @@ class Endpoints:
             self._answered_at = time.monotonic()
             server.failures = 0
             self.answered[server.endpoint.name] += 1
-            self.tokens_billed += answer.tokens
+            self.billed_tokens += answer.tokens
         if answer.tokens:
             self._pace.correct("tokens", answer.tokens - tokens)
 
