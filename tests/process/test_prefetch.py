@@ -5,13 +5,13 @@ from threading import Event, current_thread
 
 import pytest
 
-from squadron.process.prefetch import made_ahead
+from squadron.process.prefetch import prefetched
 
 PATIENCE_SECONDS = 60
 
 
 def test_items_come_in_their_order_and_from_another_thread():
-    with made_ahead((number, current_thread()) for number in range(100)) as items:
+    with prefetched((number, current_thread()) for number in range(100)) as items:
         found = list(items)
 
     assert [number for number, _ in found] == list(range(100))
@@ -19,7 +19,7 @@ def test_items_come_in_their_order_and_from_another_thread():
 
 
 def test_no_items_are_none():
-    with made_ahead([]) as items:
+    with prefetched([]) as items:
         assert list(items) == []
 
 
@@ -31,7 +31,7 @@ def test_an_item_is_made_while_the_one_before_is_used():
         second.set()
         yield 2
 
-    with made_ahead(numbers(), most=1) as items:
+    with prefetched(numbers(), most=1) as items:
         assert next(items) == 1
         assert second.wait(PATIENCE_SECONDS)
 
@@ -45,7 +45,7 @@ def test_no_more_are_made_than_may_wait(most):
             made.append(number)
             yield number
 
-    with made_ahead(numbers(), most) as items:
+    with prefetched(numbers(), most) as items:
         for used, _ in enumerate(items, 1):
             assert len(made) <= used + most
 
@@ -55,7 +55,7 @@ def test_an_error_comes_after_the_items_before_it():
         yield 1
         raise ValueError("broken")
 
-    with made_ahead(numbers()) as items:
+    with prefetched(numbers()) as items:
         assert next(items) == 1
         with pytest.raises(ValueError, match="broken"):
             next(items)
@@ -70,7 +70,7 @@ def test_the_making_has_ended_when_the_reader_stops_early():
         finally:
             ended.append(current_thread().name)
 
-    with pytest.raises(KeyError), made_ahead(numbers()) as items:
+    with pytest.raises(KeyError), prefetched(numbers()) as items:
         next(items)
         raise KeyError
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from squadron.settings.connections import with_address
-from squadron.settings.credentials import wanted
+from squadron.settings.credentials import required_credentials
 from squadron.settings.schema import Settings
 
 
@@ -23,7 +23,7 @@ def apply_connections(settings: Settings, connection_of: Callable[[str], Airflow
     holds the secret, or the client says what is missing. Returns the settings with LanceDB's address filled in, where
     they name a Connection. Raises SettingsError when that Connection is missing or has no address.
     """
-    for credential in wanted(settings):
+    for credential in required_credentials(settings):
         connection = connection_of(credential.connection)
         if connection and connection.password:
             os.environ[credential.variable] = connection.password

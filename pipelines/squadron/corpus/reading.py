@@ -15,7 +15,7 @@ from squadron.dataflow.changes import StoredDocuments
 from squadron.dataflow.digests import DIGEST_BYTES, Digests, DigestSet, to_hex
 from squadron.dataflow.driver import Graph
 from squadron.errors import GuardError, SourceError
-from squadron.process.prefetch import made_ahead
+from squadron.process.prefetch import prefetched
 from squadron.process.progress import Progress
 from squadron.settings.registry import load
 from squadron.settings.schema import Settings
@@ -92,7 +92,7 @@ class Corpus:
         """The documents that the store lacks, batch by batch, each once. The source is read ahead."""
         source = self._settings.source
         progress = Progress("plan", None, "documents")
-        with made_ahead(load("sources", source.name).read_rows(source)) as batches:
+        with prefetched(load("sources", source.name).read_rows(source)) as batches:
             for rows in batches:
                 if isinstance(rows, Unreadable):
                     self._leave_out(rows)

@@ -15,14 +15,14 @@ from cohere.core.parse_error import ParsingError
 from tokenizers import Tokenizer
 
 from squadron.embeddings import tokenization
-from squadron.embeddings.remote.access import api_key, missing_key, places
+from squadron.embeddings.remote.access import addresses, api_key, missing_key
 from squadron.embeddings.remote.endpoints import Answer, Limits
 from squadron.embeddings.remote.failures import (
     BusyServiceError,
     DeniedServiceError,
     UnreachedServiceError,
     failure,
-    told,
+    quotable,
 )
 from squadron.embeddings.remote.remote_model import RemoteModel
 from squadron.embeddings.remote.vector_format import Form, VectorFormat, decoded, is_about_form
@@ -69,7 +69,7 @@ def model(embedding_settings: CohereSettings, dimension: int) -> RemoteModel:
         raise missing_key("Cohere", OWN)
     endpoints = [
         _CohereEndpoint(settings, url, host, key, dimension)
-        for url, host in places("cohere", settings.base_url, settings.fallback_base_urls)
+        for url, host in addresses("cohere", settings.base_url, settings.fallback_base_urls)
     ]
     limits = Limits(
         batch_texts=settings.batch_texts,
@@ -154,11 +154,11 @@ class _CohereEndpoint:
             403: f"the key may not use model {self._settings.model!r}. Allow it, or correct {setting}",
             404: f"it has no model {self._settings.model!r} here. Correct embedding.cohere.model or base_url",
         }
-        said = told(error.body.get("message") if isinstance(error.body, dict) else error.body, self._key)
+        answer = quotable(error.body.get("message") if isinstance(error.body, dict) else error.body, self._key)
         status = error.status_code or 500
-        if status == 429 and "month" in said:  # a trial key's calls of the month
-            return DeniedServiceError(f"answered 429: {said}")
-        return failure(status, said, error.headers or {}, advice)
+        if status == 429 and "month" in answer:  # a trial key's calls of the month
+            return DeniedServiceError(f"answered 429: {answer}")
+        return failure(status, answer, error.headers or {}, advice)
 
 
 def _answer(response: Any, form: Form, texts: int) -> Answer:

@@ -16,14 +16,14 @@ import openai
 from tokenizers import Tokenizer
 
 from squadron.embeddings import tokenization
-from squadron.embeddings.remote.access import api_key, host_of, missing_key, places
+from squadron.embeddings.remote.access import addresses, api_key, host_of, missing_key
 from squadron.embeddings.remote.endpoints import Answer, Limits
 from squadron.embeddings.remote.failures import (
     BusyServiceError,
     DeniedServiceError,
     UnreachedServiceError,
     failure,
-    told,
+    quotable,
 )
 from squadron.embeddings.remote.remote_model import RemoteModel
 from squadron.embeddings.remote.vector_format import Form, VectorFormat, decoded, is_about_form
@@ -89,7 +89,7 @@ def model(embedding_settings: OpenAISettings, dimension: int) -> RemoteModel:
         raise missing_key("Azure OpenAI" if settings.azure_deployment else "OpenAI", credential)
     endpoints = [
         _OpenAIEndpoint(settings, url, host, key, dimension)
-        for url, host in places("openai", settings.base_url, settings.fallback_base_urls)
+        for url, host in addresses("openai", settings.base_url, settings.fallback_base_urls)
     ]
     limits = Limits(
         batch_texts=settings.batch_texts,
@@ -176,8 +176,8 @@ class _OpenAIEndpoint:
         }
         if error.code in NO_CREDIT or error.type in NO_CREDIT:
             return DeniedServiceError(f"answered {error.status_code}: the account has no credit left. Add some")
-        said = told(reason, self._key or "")
-        return failure(error.status_code, said, error.response.headers, advice)
+        answer = quotable(reason, self._key or "")
+        return failure(error.status_code, answer, error.response.headers, advice)
 
 
 def _client(settings: OpenAISettings, url: str, key: str | None) -> openai.OpenAI:

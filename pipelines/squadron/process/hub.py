@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: whether it answers; and its clients, told at once that they are offline where it does not."""
+"""The Hugging Face Hub: whether it answers; and its clients, which are set offline where it does not."""
 
 import sys
 import time

@@ -19,7 +19,7 @@ from squadron.dataflow.cached_vectors import cached_vectors, opened_cache
 from squadron.dataflow.driver import Graph
 from squadron.embeddings.remote.failures import RefusedTextsError
 from squadron.generations.catalog import Generations
-from squadron.process.prefetch import made_ahead
+from squadron.process.prefetch import prefetched
 from squadron.process.progress import Progress
 from squadron.runs.batched_shard import Batched, batched_vectors, forget_batches
 from squadron.runs.budget import Alert, Spending, by_endpoint, model_counters
@@ -96,7 +96,7 @@ def overlapped(
     """What became of the batches. The first error of a stage ends the others, when they have done what they are at."""
     done = Ingested()
     writing: Future[Ingested] | None = None
-    with ThreadPoolExecutor(1, "writing") as writer, made_ahead(batches, most=1) as read:
+    with ThreadPoolExecutor(1, "writing") as writer, prefetched(batches, most=1) as read:
         for passages, texts in read:
             embedded = embed(passages, texts)
             if writing:

@@ -27,10 +27,10 @@ def refuse_foreign(key: str, value: Any, known: Any, layer: str) -> None:
     allowed = [str(home() / "data"), HUB, *os.environ.get(VARIABLE, "").split()]
     if "*" in allowed:
         return
-    for place in _each(value):
-        if not any(_within(place, root) for root in [*_each(known), *allowed]):
+    for address in _each(value):
+        if not any(_within(address, root) for root in [*_each(known), *allowed]):
             raise SettingsError(
-                f"{key} = {place!r} (from {layer}): params may name {', '.join([*_each(known), *allowed])}, and what "
+                f"{key} = {address!r} (from {layer}): params may name {', '.join([*_each(known), *allowed])}, and what "
                 f"is below. For more, somebody with access to the workers sets {VARIABLE} there, or the setting in "
                 "config/ or in an Airflow Variable"
             )
@@ -41,7 +41,7 @@ def refuse_secrets(key: str, value: Any, layer: str) -> None:
 
     Settings are shown: in logs, in XCom, in reports.
     """
-    if any(bears_secret(place) for place in _each(value)):
+    if any(bears_secret(address) for address in _each(value)):
         raise SettingsError(
             f"{key} (from {layer}) bears a password or a key, and settings are shown in logs and reports: take it out. "
             "Secrets belong in Airflow Connections, or in the variables of the environment that the service's own "
@@ -50,11 +50,11 @@ def refuse_secrets(key: str, value: Any, layer: str) -> None:
 
 
 def _each(value: Any) -> Iterable[str]:
-    return [value] if isinstance(value, str) else [place for place in value or () if isinstance(place, str)]
+    return [value] if isinstance(value, str) else [address for address in value or () if isinstance(address, str)]
 
 
-def _within(place: str, root: str) -> bool:
-    place, root = (text.removeprefix("file://") for text in (place, root))
-    if "://" in place or "://" in root:
-        return place == root or (place.startswith(root.rstrip("/") + "/") and ".." not in place.split("/"))
-    return Path(os.path.realpath(place)).is_relative_to(os.path.realpath(root))
+def _within(address: str, root: str) -> bool:
+    address, root = (text.removeprefix("file://") for text in (address, root))
+    if "://" in address or "://" in root:
+        return address == root or (address.startswith(root.rstrip("/") + "/") and ".." not in address.split("/"))
+    return Path(os.path.realpath(address)).is_relative_to(os.path.realpath(root))

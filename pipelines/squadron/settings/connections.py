@@ -43,21 +43,21 @@ def of_environment(name: str) -> Connection | None:
     if not (text := os.environ.get(variable)):
         return None
     try:
-        found = json.loads(text)
-        extra = found.get("extra") or {}
+        parsed = json.loads(text)
+        extra = parsed.get("extra") or {}
         extra = json.loads(extra) if isinstance(extra, str) else extra
     except (ValueError, AttributeError):  # what it holds may be a secret: the error does not show it
         raise SettingsError(f"the variable {variable} is not a JSON object: wanted one like {EXAMPLE}") from None
-    values = {key: found.get(key) for key in ("conn_type", "host", "login", "password")}
+    values = {key: parsed.get(key) for key in ("conn_type", "host", "login", "password")}
     return Connection(name, **values, extra_dejson=extra)
 
 
 def with_address(settings: Settings, connection_of: Callable[[str], Any]) -> Settings:
     """The settings, with LanceDB's address where they name a Connection; `connection_of` gives it, or None."""
-    found = settings.store.lancedb
-    if settings.store.name != TYPE or not found.uri.startswith(SCHEME):
+    section = settings.store.lancedb
+    if settings.store.name != TYPE or not section.uri.startswith(SCHEME):
         return settings
-    placed = found.model_copy(update={"uri": located(found.uri, connection_of)})
+    placed = section.model_copy(update={"uri": located(section.uri, connection_of)})
     return settings.model_copy(update={"store": settings.store.model_copy(update={"lancedb": placed})})
 
 

@@ -32,7 +32,7 @@ def is_remote(settings: Settings) -> bool:
     return settings.embedding.service in CREDENTIALS
 
 
-def wanted(settings: Settings) -> list[Credential]:
+def required_credentials(settings: Settings) -> list[Credential]:
     """The credentials of the configured backends."""
     service = settings.embedding.service
     if service == "openai" and settings.embedding.openai.azure_deployment:

@@ -31,7 +31,7 @@ class Model(BaseModel):
     max_tokens: PositiveInt
     """Tokens that it reads of one text."""
     price_per_million_tokens: NonNegativeFloat | None = None
-    """In US dollars; None: not known."""
+    """In US dollars; None: not listed."""
     batch_price_per_million_tokens: NonNegativeFloat | None = None
     """The same in a batch that may take a day."""
     priced_on: date | None = None
@@ -54,44 +54,44 @@ def known_model(service: str, model: str) -> Model | None:
 
 
 def price_per_million(service: str, model: str) -> float | None:
-    """US dollars for a million tokens, 0 for models on our own machines; None when the price is not known."""
+    """US dollars for a million tokens, 0 for models on our own machines; None when the price is not listed."""
     if service in FREE:
         return 0.0
-    known = known_model(service, model)
-    return known.price_per_million_tokens if known else None
+    listed = known_model(service, model)
+    return listed.price_per_million_tokens if listed else None
 
 
 def price_of(settings: Settings) -> float | None:
-    """US dollars for a million tokens of the configured model; None when the price is not known."""
+    """US dollars for a million tokens of the configured model; None when the price is not listed."""
     service = settings.embedding.service
     chosen = getattr(settings.embedding, service)
     if getattr(chosen, "mode", "sync") == "batch":
-        known = known_model(service, chosen.model)
-        return known.batch_price_per_million_tokens if known else None
+        listed = known_model(service, chosen.model)
+        return listed.batch_price_per_million_tokens if listed else None
     return price_per_million(service, getattr(chosen, "model", service))
 
 
 def dimension_of(service: str, model: str, dimensions: int | None) -> int:
     """Width of the vectors: what the setting `dimensions` asks for, or the model's own.
 
-    Raises SettingsError when the model is not known and the setting is not given, and when the model cannot
+    Raises SettingsError when the model is not listed and the setting is not given, and when the model cannot
     give that width.
     """
-    known, setting = known_model(service, model), f"embedding.{service}.dimensions"
-    if known is None:
+    listed, setting = known_model(service, model), f"embedding.{service}.dimensions"
+    if listed is None:
         if dimensions is None:
             raise SettingsError(_unknown(service, model, setting, "the width of its vectors"))
         return dimensions
-    if dimensions in (None, known.dimension):
-        return known.dimension
-    if known.shorter == "any":
-        if dimensions < known.dimension:
+    if dimensions in (None, listed.dimension):
+        return listed.dimension
+    if listed.shorter == "any":
+        if dimensions < listed.dimension:
             return dimensions
-        choices = f"at most {known.dimension}"
-    elif dimensions in known.shorter:
+        choices = f"at most {listed.dimension}"
+    elif dimensions in listed.shorter:
         return dimensions
     else:
-        choices = "one of " + ", ".join(map(str, sorted({*known.shorter, known.dimension})))
+        choices = "one of " + ", ".join(map(str, sorted({*listed.shorter, listed.dimension})))
     raise SettingsError(f"{setting} is {dimensions}, {model} gives {choices}: change it, or unset it")
 
 
@@ -99,20 +99,20 @@ def width_to_ask_for(service: str, model: str, dimension: int) -> int | None:
     """The width that a request has to name; None where it is the model's own, or the model is not known: a model
     that cannot be shortened may refuse the parameter.
     """
-    known = known_model(service, model)
-    return dimension if known and dimension != known.dimension else None
+    listed = known_model(service, model)
+    return dimension if listed and dimension != listed.dimension else None
 
 
 def max_tokens_of(service: str, model: str, max_tokens: int | None) -> int:
-    """Tokens that the model reads of one text: the setting `max_tokens` if it is given, else what is known."""
-    known, setting = known_model(service, model), f"embedding.{service}.max_tokens"
-    if known is None:
+    """Tokens that the model reads of one text: the setting `max_tokens` if it is given, else what is listed."""
+    listed, setting = known_model(service, model), f"embedding.{service}.max_tokens"
+    if listed is None:
         if max_tokens is None:
             raise SettingsError(_unknown(service, model, setting, "how many tokens it reads of one text"))
         return max_tokens
-    if max_tokens and max_tokens > known.max_tokens:
-        raise SettingsError(f"{setting} is {max_tokens}, {model} reads {known.max_tokens}: lower it, or unset it")
-    return max_tokens or known.max_tokens
+    if max_tokens and max_tokens > listed.max_tokens:
+        raise SettingsError(f"{setting} is {max_tokens}, {model} reads {listed.max_tokens}: lower it, or unset it")
+    return max_tokens or listed.max_tokens
 
 
 def _unknown(service: str, model: str, setting: str, what: str) -> str:

@@ -35,17 +35,17 @@ def read_rows(source: SourceSettings) -> Iterator[pa.RecordBatch | Unreadable]:
 
 def read_file(path: str, columns: ColumnSettings, files: int = 1) -> Iterator[pa.RecordBatch | Unreadable]:
     """The rows of one file of so many; its name's ending says the format, and how it is packed."""
-    reader, place, known = reader_of(path), without_secrets(path), False
+    reader, shown_path, rows_read = reader_of(path), without_secrets(path), False
     if reader is None:
-        raise SourceError(f"{place} is of no known format: wanted a name that ends in {_endings()}")
+        raise SourceError(f"{shown_path} is of no known format: wanted a name that ends in {_endings()}")
     try:
         with fsspec.open(path, "rb", compression="infer", expand=False) as file:
-            for piece in reader(file, place, columns):
+            for piece in reader(file, shown_path, columns):
                 if isinstance(piece, Unreadable):
                     yield piece
                 else:
                     yield from readable_rows(piece, columns)
-                    known = True
+                    rows_read = True
         return
     except MemoryError:
         raise
@@ -54,8 +54,8 @@ def read_file(path: str, columns: ColumnSettings, files: int = 1) -> Iterator[pa
     except BrokenFileError as error:
         reason, cause = str(error), error
     if files == 1:
-        raise SourceError(f"{place} {reason}") from cause
-    yield Unreadable(place, f"{reason} (rows before that place were read)" if known else reason, files=files)
+        raise SourceError(f"{shown_path} {reason}") from cause
+    yield Unreadable(shown_path, f"{reason} (rows before that place were read)" if rows_read else reason, files=files)
 
 
 def _paths(pattern: str) -> tuple[list[str], dict[str, str]]:
@@ -66,28 +66,28 @@ def _paths(pattern: str) -> tuple[list[str], dict[str, str]]:
     except (ValueError, ImportError) as error:  # no such protocol; its package is not installed
         raise SourceError(f"source.path {shown} cannot be opened: {_reason(error)}") from error
     try:
-        found = _found(filesystem, root)
+        paths = _matching_paths(filesystem, root)
     except Exception as error:  # every protocol's client has errors of its own
         if "://" not in pattern:
             raise
         raise UnreachableSourceError(f"source.path {shown} cannot be reached: {_reason(error)}") from error
-    closed = _closed(root) if isinstance(filesystem, LocalFileSystem) and found != [root] else {}
-    if not found and closed:
+    closed = _closed(root) if isinstance(filesystem, LocalFileSystem) and paths != [root] else {}
+    if not paths and closed:
         raise SourceError("; ".join(f"source.path {shown}: {folder}: {reason}" for folder, reason in closed.items()))
-    if not found:
+    if not paths:
         raise SourceError(
             f"source.path {shown} matches no file: wanted a file, a glob, or a folder of files "
             f"whose names end in {_endings()}"
         )
-    return [filesystem.unstrip_protocol(path) if "://" in pattern else path for path in sorted(found)], closed
+    return [filesystem.unstrip_protocol(path) if "://" in pattern else path for path in sorted(paths)], closed
 
 
-def _found(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
+def _matching_paths(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
     if filesystem.isfile(root):
         return [root]
     if filesystem.isdir(root):
         return [path for path in filesystem.find(root) if reader_of(path) and not _hidden(path, root)]
-    # Not "is a file": of a link that leads nowhere this is to be told.
+    # Not "is a file": a link that leads nowhere is to be reported.
     return [path for path in filesystem.glob(root) if not filesystem.isdir(path)] if _is_glob(root) else []
 
 
@@ -98,25 +98,25 @@ def _closed(root: str) -> dict[str, str]:
     """
     closed: dict[str, str] = {}
     base = root if Path(root).is_dir() else re.split(r"[*?\[]", root)[0].rpartition("/")[0] or "/"
-    wanted = root.removeprefix(base).lstrip("/").split("/") if base != root else []
+    glob_parts = root.removeprefix(base).lstrip("/").split("/") if base != root else []
 
     def note(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError) and not _hidden(str(error.filename), base):
             closed[str(error.filename)] = f"the folder cannot be listed: {_reason(error)}"
 
     for folder, below, _ in os.walk(base, onerror=note):
-        if wanted:  # of a glob
+        if glob_parts:  # of a glob
             parts = [part for part in folder.removeprefix(base).split("/") if part]
-            below[:] = [name for name in below if _may_match([*parts, name], wanted[:-1])]
+            below[:] = [name for name in below if _may_match([*parts, name], glob_parts[:-1])]
     return closed
 
 
-def _may_match(folder: list[str], wanted: list[str]) -> bool:
+def _may_match(folder: list[str], glob_parts: list[str]) -> bool:
     """Whether a glob looks into a folder."""
-    if "**" in wanted:
-        end = wanted.index("**")
-        return _may_match(folder[:end], wanted[:end]) if len(folder) > end else _may_match(folder, wanted[:end])
-    return len(folder) <= len(wanted) and all(map(fnmatchcase, folder, wanted))
+    if "**" in glob_parts:
+        end = glob_parts.index("**")
+        return _may_match(folder[:end], glob_parts[:end]) if len(folder) > end else _may_match(folder, glob_parts[:end])
+    return len(folder) <= len(glob_parts) and all(map(fnmatchcase, folder, glob_parts))
 
 
 def _hidden(path: str, root: str) -> bool:

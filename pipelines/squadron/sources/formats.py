@@ -40,8 +40,8 @@ def read_parquet(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator
     parquet = pyarrow.parquet.ParquetFile(file, buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False)
     names = parquet.schema_arrow.names
     check_columns(names, columns, path)
-    wanted, row = [name for name in wanted_columns(columns) if name in names], 1
-    for rows in parquet.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False):  # it is read ahead in a thread
+    names_read, row = [name for name in wanted_columns(columns) if name in names], 1
+    for rows in parquet.iter_batches(BATCH_ROWS, columns=names_read, use_threads=False):  # it is read ahead in a thread
         yield Piece(rows, path, "row", range(row, row + rows.num_rows))
         row += rows.num_rows
 
@@ -65,17 +65,17 @@ def read_csv(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator[Pie
 
 def read_json_lines(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator[Piece | Unreadable]:
     """JSON objects, one on a line. A key that no line has is refused; where only some have it, it is null."""
-    found: dict[str, None] = {}
+    column_names: dict[str, None] = {}
     for batch in batches(_json_records(file, path)):
         if isinstance(batch, Unreadable):
             yield batch
             continue
         for _, record in batch:
-            found |= dict.fromkeys(record)
-        check_columns(found, columns, path, only=("text",))
-        yield from piece_of(batch, found, path, columns)
-    if found:
-        check_columns(found, columns, path)
+            column_names |= dict.fromkeys(record)
+        check_columns(column_names, columns, path, only=("text",))
+        yield from piece_of(batch, column_names, path, columns)
+    if column_names:
+        check_columns(column_names, columns, path)
 
 
 def read_squad_json(file: BinaryIO, path: str, columns: ColumnSettings) -> Iterator[Piece | Unreadable]:

@@ -33,21 +33,25 @@ def batches(records: Iterable[Record | Unreadable]) -> Iterator[list[Record] | U
 
 
 def pieces_of(
-    records: Iterable[Record | Unreadable], found: Iterable[str], path: str, columns: ColumnSettings, unit: str = "line"
+    records: Iterable[Record | Unreadable],
+    column_names: Iterable[str],
+    path: str,
+    columns: ColumnSettings,
+    unit: str = "line",
 ) -> Iterator[Piece | Unreadable]:
     """Records by the thousand, see `piece_of`."""
     for batch in batches(records):
         if isinstance(batch, Unreadable):
             yield batch
         else:
-            yield from piece_of(batch, found, path, columns, unit)
+            yield from piece_of(batch, column_names, path, columns, unit)
 
 
 def piece_of(
-    records: list[Record], found: Iterable[str], path: str, columns: ColumnSettings, unit: str = "line"
+    records: list[Record], column_names: Iterable[str], path: str, columns: ColumnSettings, unit: str = "line"
 ) -> Iterator[Piece | Unreadable]:
-    """Records as strings, those of the wanted columns that were found; before them, the records that are none."""
-    names = [name for name in wanted_columns(columns) if name in set(found)]
+    """Records as strings, those of the wanted columns that there are; before them, the records that are none."""
+    names = [name for name in wanted_columns(columns) if name in set(column_names)]
     try:
         table = _table(records, names, columns)
     except NoTextError:

@@ -3,7 +3,7 @@
 A row is a document's text and, if there is one, a question that it answers; a document with three
 questions is three rows, a document without questions one.
 
-What cannot be read of a corpus is left out, told as `Unreadable`, and goes into quarantine; the rest goes through. A
+What cannot be read of a corpus is left out, reported as `Unreadable`, and quarantined; the rest goes through. A
 row is unreadable when its line is broken, its text is none (a number, a list, bytes that are not UTF-8), or it has no
 id where the settings name a column of ids. A file is when it cannot be opened, read to its end, or is not of its
 format, and there are others beside it. What says that the settings, and not the data, are wrong stays an error
@@ -70,27 +70,26 @@ def wanted_columns(columns: ColumnSettings) -> list[str]:
     return list(dict.fromkeys([*filter(None, named), *columns.metadata]))
 
 
-def check_columns(found: Iterable[str], columns: ColumnSettings, place: str, only: Iterable[str] = ()) -> None:
-    """Raise SourceError, naming the columns found and the setting, when one that the settings name is absent.
+def check_columns(column_names: Iterable[str], columns: ColumnSettings, path: str, only: Iterable[str] = ()) -> None:
+    """Raise SourceError, naming the columns there are and the setting, when one that the settings name is absent.
 
     Titles and questions may be absent, unless the settings name them otherwise than by default. `only` these
     roles are looked at, if any are given.
     """
-    names = list(found)
+    names = list(column_names)
     roles = {role: getattr(columns, role) for role in RESERVED} | {name: name for name in columns.metadata}
     for role, column in roles.items():
         if column is None or (only and role not in only):
             continue
         setting = setting_of(column, columns)
         if names.count(column) > 1:
-            raise SourceError(f"{place} has {names.count(column)} columns named {column!r} ({setting}): rename one")
+            raise SourceError(f"{path} has {names.count(column)} columns named {column!r} ({setting}): rename one")
         if column not in names and not _may_be_absent(role, columns):
             nearest = difflib.get_close_matches(column, names, n=1)
             hint = f", did you mean {nearest[0]!r}?" if nearest else "."
             listed = ", ".join(names[:50]) or "none"
             raise SourceError(
-                f"{place} has no column {column!r}{hint} Its columns are: {listed}. "
-                f"Say with {setting} which one to read"
+                f"{path} has no column {column!r}{hint} Its columns are: {listed}. Say with {setting} which one to read"
             )
 
 
@@ -126,9 +125,9 @@ def known_id(value: str | None) -> str | None:
     return value if value and not value.isspace() else None
 
 
-def not_text(place: str, found: object, column: str, columns: ColumnSettings) -> str:
+def not_text(location: str, value_type: object, column: str, columns: ColumnSettings) -> str:
     """The message for a value that is not text."""
-    return f"{place} holds {found}, wanted text: set {setting_of(column, columns)} to another column"
+    return f"{location} holds {value_type}, wanted text: set {setting_of(column, columns)} to another column"
 
 
 def setting_of(column: str, columns: ColumnSettings) -> str:
@@ -151,17 +150,17 @@ def _as_text(
     array: pa.Array | pa.ChunkedArray, column: str, columns: ColumnSettings, path: str
 ) -> tuple[pa.Array, list[int]]:
     """A column as text, and the rows whose bytes are none: these are null."""
-    place = f"{path}: column {column!r}"
+    location = f"{path}: column {column!r}"
     values = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
     if column in (columns.text, columns.question) and not any(is_text(values) for is_text in _TEXT_TYPES):
-        raise SourceError(not_text(place, array.type, column, columns))
+        raise SourceError(not_text(location, array.type, column, columns))
     try:
         texts = array.cast(pa.string())
         texts.validate(full=True)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         if "UTF" in str(error):
             return _decoded(array)
-        raise SourceError(not_text(place, array.type, column, columns)) from error
+        raise SourceError(not_text(location, array.type, column, columns)) from error
     return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts, []
 
 

@@ -11,8 +11,8 @@ from squadron.embeddings.remote.failures import (
     DeniedServiceError,
     RefusedRequestError,
     failure,
+    quotable,
     retry_after,
-    told,
 )
 from squadron.process.retries import LONGEST_PAUSE_SECONDS, pause_seconds
 from squadron.settings.embedding_sections import CohereSettings, OpenAISettings
@@ -57,7 +57,7 @@ def test_a_status_is_the_texts_fault_or_final_or_passes(status: int, kind: type[
 
 
 def test_what_is_told_has_no_key_and_is_short() -> None:
-    said = told("Incorrect key sk-secret:\n\n  see " + "x" * 1000, "sk-secret")
+    said = quotable("Incorrect key sk-secret:\n\n  see " + "x" * 1000, "sk-secret")
     assert said.startswith("Incorrect key [key]: see xxx")
     assert len(said) < 310
 

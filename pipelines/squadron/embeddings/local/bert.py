@@ -39,7 +39,7 @@ def obstacle(folder: Path) -> str | None:
     config = read_json(folder, "config.json")
     if config.get("model_type") != "bert":
         return f"its model_type is {config.get('model_type')!r}, not 'bert'"
-    for key, wanted in (
+    for key, supported in (
         ("hidden_act", "gelu"),
         ("position_embedding_type", "absolute"),
         ("is_decoder", False),
@@ -47,7 +47,7 @@ def obstacle(folder: Path) -> str | None:
         ("auto_map", None),
         ("quantization_config", None),
     ):
-        if config.get(key, wanted) != wanted:
+        if config.get(key, supported) != supported:
             return f"its config.json says {key} = {config[key]!r}"
     if missing := [key for key in _SHAPE if key not in config]:
         return f"its config.json lacks {', '.join(missing)}"

@@ -15,7 +15,7 @@ from squadron.embeddings.local.openvino_runtime import openvino
 from squadron.embeddings.local.token_batches import token_batches
 from squadron.embeddings.local.usable_cores import usable_cores
 from squadron.errors import SettingsError
-from squadron.process.prefetch import made_ahead
+from squadron.process.prefetch import prefetched
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class OpenVINOEngine:
         """
         vectors = np.empty((len(texts), self._dimension), np.float32)
         with self._lock:
-            with made_ahead(self._tokens(texts)) as parts:
+            with prefetched(self._tokens(texts)) as parts:
                 for start, ids in parts:
                     self._start(ids, vectors[start : start + len(ids)])
             self._queue.wait_all()

@@ -15,7 +15,7 @@ from tokenizers import Encoding, Tokenizer
 from squadron.embeddings.local.token_batches import token_batches
 from squadron.embeddings.local.usable_cores import usable_cores
 from squadron.errors import EmbeddingError, SettingsError
-from squadron.process.prefetch import made_ahead
+from squadron.process.prefetch import prefetched
 
 log = logging.getLogger(__name__)
 
@@ -71,14 +71,14 @@ class TorchEngine:
             if self._precision == "bf16" and not self._on_gpu:
                 # Matrix products in bf16, sums and norms in fp32.
                 computing.enter_context(torch.autocast(self._model.device.type, torch.bfloat16))
-            batches = computing.enter_context(made_ahead(self._batches(texts), _BATCHES_AHEAD))
+            batches = computing.enter_context(prefetched(self._batches(texts), _BATCHES_AHEAD))
             order: list[int] = []
-            found = []
+            computed = []
             for rows, tokens in batches:
                 order += rows
-                found.append(self._computed(tokens))
-            if found:
-                vectors[order] = torch.nn.functional.normalize(torch.cat(found)).cpu().numpy()
+                computed.append(self._computed(tokens))
+            if computed:
+                vectors[order] = torch.nn.functional.normalize(torch.cat(computed)).cpu().numpy()
         return vectors
 
     def _computed(self, tokens: Tensors) -> Any:
@@ -88,9 +88,9 @@ class TorchEngine:
         except self._torch.OutOfMemoryError as error:
             texts, width = tokens["input_ids"].shape
             if texts == 1:
-                said = str(error).partition("\n")[0]
+                reason = str(error).partition("\n")[0]
                 raise EmbeddingError(
-                    f"{self._model.device} has no memory left for one text of {width} tokens: {said} "
+                    f"{self._model.device} has no memory left for one text of {width} tokens: {reason} "
                     "Free some of it, set embedding.sentence_transformers.device to cpu, or lower passages.max_tokens"
                 ) from error
         # No exception keeps what was computed so far any more.
@@ -105,7 +105,7 @@ class TorchEngine:
 
     def _batches(self, texts: list[str]) -> Iterator[tuple[list[int], Tensors]]:
         """The rows of each call, and their tokens, padded to the longest."""
-        with made_ahead(self._parts(texts), most=1) as parts:  # most of it needs no interpreter: both work at once
+        with prefetched(self._parts(texts), most=1) as parts:  # most of it needs no interpreter: both work at once
             for start, lengths, padded in parts:
                 for rows in token_batches(lengths, self._batch_tokens):
                     tokens = padded(rows)
@@ -129,8 +129,8 @@ class TorchEngine:
     def _padded(self, encodings: list[Encoding], rows: list[int]) -> Tensors:
         lengths = np.array([len(encodings[row]) for row in rows], np.int32)
         ids = np.full((len(rows), lengths.max()), self._model.tokenizer.pad_token_id or 0, np.int32)
-        for place, row in enumerate(rows):
-            ids[place, : lengths[place]] = encodings[row].ids
+        for line, row in enumerate(rows):
+            ids[line, : lengths[line]] = encodings[row].ids
         return {"input_ids": self._torch.from_numpy(ids), "lengths": self._torch.from_numpy(lengths)}
 
     def _padded_slowly(self, tokens: Mapping[str, list[list[int]]], rows: list[int]) -> Tensors:
@@ -144,8 +144,8 @@ class TorchEngine:
         if "lengths" not in there:
             return there
         ids, lengths = there["input_ids"].long(), there["lengths"][:, None]
-        places = self._torch.arange(ids.shape[1], device=ids.device)
-        return {"input_ids": ids, "attention_mask": (places < lengths).long()}
+        positions = self._torch.arange(ids.shape[1], device=ids.device)
+        return {"input_ids": ids, "attention_mask": (positions < lengths).long()}
 
 
 def _plain_tokenizer(tokenizer: Any, max_tokens: int | None) -> Tokenizer | None:
@@ -157,9 +157,9 @@ def _plain_tokenizer(tokenizer: Any, max_tokens: int | None) -> Tokenizer | None
     plain.enable_truncation(
         min(max_tokens or sys.maxsize, tokenizer.model_max_length), direction=tokenizer.truncation_side
     )
-    known = tokenizer([_PROBE])
-    same = known["input_ids"] == [plain.encode(_PROBE).ids]
-    return plain if same and set(known) <= _PLAIN and not any(map(any, known.get("token_type_ids", []))) else None
+    output = tokenizer([_PROBE])
+    same = output["input_ids"] == [plain.encode(_PROBE).ids]
+    return plain if same and set(output) <= _PLAIN and not any(map(any, output.get("token_type_ids", []))) else None
 
 
 def _check(device: str) -> None:

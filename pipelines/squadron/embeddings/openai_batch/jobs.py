@@ -1,4 +1,4 @@
-"""Jobs: the texts that were given to OpenAI's Batch API, remembered beside the cache until they are done with.
+"""Jobs: the texts that went to OpenAI's Batch API, remembered beside the cache until they are done with.
 
 A job is a set of texts of one vector space, known by their keys; its name is a digest of these. It is written
 down before it is submitted, and its name goes with the batch. Whoever comes back after a crash, on another machine
@@ -46,8 +46,7 @@ class Jobs:
 
     def of(self, keys: Collection[str]) -> list[Job]:
         """The open jobs that hold any of these texts, the oldest first."""
-        wanted = frozenset(keys)
-        jobs = [job for job in map(self._read, self._names()) if job and job.keys & wanted]
+        jobs = [job for job in map(self._read, self._names()) if job and not job.keys.isdisjoint(keys)]
         return sorted(jobs, key=lambda job: job.since)
 
     def opened(self, keys: Collection[str]) -> Job:
@@ -58,11 +57,11 @@ class Jobs:
     def written(self, job: Job) -> Job:
         """Write a job down, in place of what was known of it."""
         target = self._path(job.name)
-        kept = {"since": job.since, "tokens": job.billed_tokens, "texts": sorted(job.keys)}
+        record = {"since": job.since, "tokens": job.billed_tokens, "texts": sorted(job.keys)}
         try:
             self._filesystem.makedirs(self._folder, exist_ok=True)
             with self._filesystem.open(target + ".new", "wb") as file:
-                file.write(json.dumps(kept).encode())
+                file.write(json.dumps(record).encode())
             self._filesystem.mv(target + ".new", target)
         except OSError as error:
             raise StoreError(f"cache.path: {target} cannot be written: {error.strerror or error}") from error
@@ -92,8 +91,8 @@ class Jobs:
     def _read(self, name: str) -> Job | None:
         try:
             with self._filesystem.open(self._path(name), "rb") as file:
-                kept = json.load(file)
-            job = Job(name, frozenset(kept["texts"]), float(kept["since"]), int(kept["tokens"]))
+                record = json.load(file)
+            job = Job(name, frozenset(record["texts"]), float(record["since"]), int(record["tokens"]))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:

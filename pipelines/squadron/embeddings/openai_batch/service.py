@@ -31,7 +31,7 @@ from squadron.embeddings.remote.failures import (
     DeniedServiceError,
     RefusedRequestError,
     failure,
-    told,
+    quotable,
 )
 from squadron.errors import EmbeddingError
 from squadron.process.retries import pause_seconds, retried
@@ -131,8 +131,8 @@ class BatchService:
 
     def submit(self, name: str, collection: str, lines: Iterable[bytes]) -> Batch:
         """A batch of these requests, or the one that the job has already."""
-        if found := self.find(name):
-            return found
+        if batch := self.find(name):
+            return batch
         with tempfile.TemporaryFile() as file:
             file.writelines(lines)
 
@@ -186,8 +186,8 @@ class BatchService:
         body = response.get("body") or {}
         if response["status_code"] == 200:
             return self._vector(key, body["data"][0]["embedding"], (body.get("usage") or {}).get("total_tokens") or 0)
-        said = (body.get("error") or {}).get("message") if isinstance(body, dict) else body
-        failed = failure(response["status_code"], told(said, self._key or ""), {}, {})
+        reason = (body.get("error") or {}).get("message") if isinstance(body, dict) else body
+        failed = failure(response["status_code"], quotable(reason, self._key or ""), {}, {})
         if isinstance(failed, RefusedRequestError):
             return Result(key, reason=str(failed))
         if isinstance(failed, BusyServiceError):
@@ -197,9 +197,9 @@ class BatchService:
     def _vector(self, key: str, encoded: str | list[float], tokens: int) -> Result:
         vector = np.frombuffer(base64.b64decode(encoded), "<f4") if isinstance(encoded, str) else np.array(encoded)
         if vector.shape != (self._dimension,):
-            found = f"{self.name} gave a vector of {vector.size} dimensions, wanted {self._dimension}"
+            fault = f"{self.name} gave a vector of {vector.size} dimensions, wanted {self._dimension}"
             return Result(
-                key, fault=f"{found}: correct embedding.openai.dimensions, or the model in config/models.toml"
+                key, fault=f"{fault}: correct embedding.openai.dimensions, or the model in config/models.toml"
             )
         length = float(np.linalg.norm(vector.astype(np.float64)))
         if not (np.isfinite(length) and length > 0):
@@ -229,7 +229,7 @@ class BatchService:
         if error.code in NO_CREDIT or error.type in NO_CREDIT:
             return DeniedServiceError(f"{self.name} answered {error.status_code}: the account has no credit left")
         reason = error.body.get("message") if isinstance(error.body, dict) else error.body
-        failed = failure(error.status_code, told(reason, self._key or ""), error.response.headers, advice)
+        failed = failure(error.status_code, quotable(reason, self._key or ""), error.response.headers, advice)
         if isinstance(failed, BusyServiceError):
             return BusyServiceError(f"{self.name} {failed}", failed.retry_after)
         return DeniedServiceError(f"{self.name} {failed}")

@@ -16,7 +16,7 @@ from squadron.embeddings.openai_batch.batched import LONGEST_SECONDS, Batched, E
 from squadron.embeddings.openai_batch.ended_batch import EndedBatch
 from squadron.embeddings.openai_batch.jobs import Job, Jobs
 from squadron.embeddings.openai_batch.service import BatchService, parts
-from squadron.embeddings.remote.failures import BusyServiceError, DeniedServiceError, told
+from squadron.embeddings.remote.failures import BusyServiceError, DeniedServiceError, quotable
 from squadron.errors import EmbeddingError
 
 log = logging.getLogger(__name__)
@@ -111,8 +111,8 @@ class Work:
 
     def _batch(self, job: Job) -> Batch | None:
         """The batch of a job, by the id that is remembered, else by the service's list."""
-        known = self._batches.get(job.name)
-        batch = (self._service.batch(known) if known else None) or self._service.find(job.name)
+        batch_id = self._batches.get(job.name)
+        batch = (self._service.batch(batch_id) if batch_id else None) or self._service.find(job.name)
         if batch:
             self._batches[job.name] = batch.id
         return batch
@@ -139,16 +139,16 @@ class Work:
     def _try_again(self, job: Job, batch: Batch) -> None:
         """A batch was refused as a whole: if the account's queue was full, wait and submit it again."""
         errors = (batch.errors.data if batch.errors else None) or []
-        said = "; ".join(told(error.message or error.code, "") for error in errors[:3]) or "it gave no reason"
+        reason = "; ".join(quotable(error.message or error.code, "") for error in errors[:3]) or "it gave no reason"
         if not any(error.code == QUEUE_FULL for error in errors):
-            raise self._ended(job, DeniedServiceError(f"openai refused the batch {batch.id}: {said}. Then run again"))
+            raise self._ended(job, DeniedServiceError(f"openai refused the batch {batch.id}: {reason}. Then run again"))
         if time.time() - job.since > LONGEST_SECONDS:
-            message = f"openai's queue was full for {LONGEST_SECONDS // 3600} hours: {said}. Ask for a higher limit"
+            message = f"openai's queue was full for {LONGEST_SECONDS // 3600} hours: {reason}. Ask for a higher limit"
             raise self._ended(job, BusyServiceError(f"{message}, or set embedding.openai.mode to sync"))
         wait_seconds = QUEUE_POLLS * self._service.poll_seconds
         seconds = (batch.failed_at or batch.created_at) + wait_seconds - time.time()
         if seconds > 0:
-            log.info("openai's queue is full: %s. Again in %.0f s", said, seconds)
+            log.info("openai's queue is full: %s. Again in %.0f s", reason, seconds)
             self._wait_seconds = max(self._wait_seconds, seconds)
             return
         again = self._service.create(job.name, self._collection, batch.input_file_id)

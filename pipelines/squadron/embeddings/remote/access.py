@@ -27,7 +27,7 @@ def missing_key(service: str, credential: Credential) -> SettingsError:
     )
 
 
-def places(service: str, base_url: str, fallback_base_urls: Sequence[str]) -> list[tuple[str, str]]:
+def addresses(service: str, base_url: str, fallback_base_urls: Sequence[str]) -> list[tuple[str, str]]:
     """The addresses of a service, in order of preference, each with the host to call it by. Raises as `host_of`."""
     return [
         (base_url, host_of(base_url, f"embedding.{service}.base_url")),

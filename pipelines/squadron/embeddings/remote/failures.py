@@ -62,12 +62,12 @@ class RefusedTextsError(EmbeddingError):
 
 def failure(status: int, reason: str, headers: Mapping[str, str], advice: Mapping[int, str]) -> EmbeddingError:
     """The failure that an HTTP answer stands for. `advice` by status: what to do, instead of the service's words."""
-    said = f"answered {status}: {reason}" if reason else f"answered {status}"
+    message = f"answered {status}: {reason}" if reason else f"answered {status}"
     if status in _TEXTS_AT_FAULT:
-        return RefusedRequestError(said)
+        return RefusedRequestError(message)
     if (status in _MAY_PASS or status >= 500 or status < 300) and headers.get("x-should-retry") != "false":
-        return BusyServiceError(said, retry_after(headers))
-    return DeniedServiceError(f"answered {status}: {advice[status]}" if status in advice else said)
+        return BusyServiceError(message, retry_after(headers))
+    return DeniedServiceError(f"answered {status}: {advice[status]}" if status in advice else message)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -86,7 +86,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def told(reason: object, secret: str) -> str:
+def quotable(reason: object, secret: str) -> str:
     """What a service said, fit for a message: on one line, not too long, and without the key."""
     text = " ".join(str(reason or "").split()).removesuffix(".")
     if secret:

@@ -80,12 +80,12 @@ class RemoteModel:
         Raises RefusedTextsError when the service refuses some of the texts, DeniedServiceError when it serves
         none of them, BusyServiceError when it answered nothing for `deadline_seconds`.
         """
-        places: dict[str, int] = {}
+        first_positions: dict[str, int] = {}
         for position, text in enumerate(texts):
-            places.setdefault(text, position)
-        rows = {text: row for row, text in enumerate(places)}
+            first_positions.setdefault(text, position)
+        rows = {text: row for row, text in enumerate(first_positions)}
         vectors = np.full((len(rows), self._dimension), np.nan, np.float32)
-        job = _Job(list(places), purpose, vectors, list(places.values()), answered)
+        job = _Job(list(first_positions), purpose, vectors, list(first_positions.values()), answered)
         self._embed_batches(job, self._batches(job))
         order = [rows[text] for text in texts]
         if job.reasons:
@@ -179,9 +179,9 @@ class RemoteModel:
             )
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
         sound = (np.isfinite(lengths) & (lengths > 0)).ravel()
-        for place in np.flatnonzero(~sound):
-            job.reasons[rows[place]] = f"the service gave it a vector of length {lengths[place, 0]}"
-        kept = np.array(rows)[sound]
-        job.vectors[kept] = vectors[sound] / lengths[sound]
-        if job.answered and len(kept):
-            job.answered([job.positions[row] for row in kept], job.vectors[kept])
+        for line in np.flatnonzero(~sound):
+            job.reasons[rows[line]] = f"the service gave it a vector of length {lengths[line, 0]}"
+        sound_rows = np.array(rows)[sound]
+        job.vectors[sound_rows] = vectors[sound] / lengths[sound]
+        if job.answered and len(sound_rows):
+            job.answered([job.positions[row] for row in sound_rows], job.vectors[sound_rows])

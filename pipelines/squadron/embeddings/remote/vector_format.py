@@ -45,5 +45,5 @@ def decoded(rows: list[Any]) -> np.ndarray:
 
 def is_about_form(status: int | None, body: object, parameter: str) -> bool:
     """Whether a request was refused for the form that its parameter asked for."""
-    said = str(body).lower()
-    return status in (400, 422, 500) and (parameter in said or "base64" in said)
+    answer = str(body).lower()
+    return status in (400, 422, 500) and (parameter in answer or "base64" in answer)
