@@ -1,8 +1,6 @@
 """Files of the cache: written whole or not at all, counted, and removed when they are old."""
 
-import logging
 import time
-from contextlib import suppress
 from typing import Any
 
 import fsspec
@@ -10,12 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from squadron.errors import StoreError
-from squadron.staging.abandoned import ABANDONED_DAYS, changed_at
+from squadron.process.atomic_file import PART, AtomicFile
+from squadron.staging.abandoned import changed_at
 
-log = logging.getLogger(__name__)
-
-PART = ".part"
-"""The end of the name of a file that is being written."""
 CUTS_ENDING = ".cuts"
 """The end of the name of a file that says where documents are cut."""
 BROKEN = (OSError, pa.ArrowInvalid, KeyError)
@@ -23,15 +18,13 @@ BROKEN = (OSError, pa.ArrowInvalid, KeyError)
 _DAY_SECONDS = 86_400
 
 
-def keep_file(filesystem: Any, target: str, table: pa.Table) -> str:
+def write_table(filesystem: Any, target: str, table: pa.Table) -> str:
     """Write a table as parquet, with checksums; a reader sees all of it or nothing. Returns its name."""
     try:
-        filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
-        with filesystem.open(target + PART, "wb") as file:
+        with AtomicFile(filesystem, target) as file:
             pyarrow.parquet.write_table(table, file, compression="none", use_dictionary=False, write_page_checksum=True)
-        filesystem.mv(target + PART, target)
     except OSError as error:
-        raise _unwritable(target, "written", error) from error
+        raise _refused(target, "written", error) from error
     return target
 
 
@@ -70,23 +63,8 @@ def evict(path: str, max_age_days: float) -> int:
         except FileNotFoundError:
             pass  # somebody else removed it
         except OSError as error:
-            raise _unwritable(name, "removed", error) from error
+            raise _refused(name, "removed", error) from error
     return len(old)
-
-
-def sweep(path: str) -> int:
-    """Remove what killed writers have left, unless it may be somebody's who writes now; the number of files."""
-    filesystem, _ = fsspec.core.url_to_fs(path)
-    limit, swept = time.time() - ABANDONED_DAYS * _DAY_SECONDS, 0
-    try:
-        parts = {name: info for name, info in _all_files(path).items() if name.endswith(PART)}
-        for name in (name for name, info in parts.items() if info.get("mtime", limit) < limit):
-            with suppress(FileNotFoundError):  # somebody else removed it
-                filesystem.rm_file(name)
-                swept += 1
-    except OSError as error:
-        log.warning("what killed runs left in the cache %s cannot be removed: %s", path, error)
-    return swept
 
 
 def _all_files(path: str) -> dict[str, dict[str, Any]]:
@@ -100,8 +78,8 @@ def _all_files(path: str) -> dict[str, dict[str, Any]]:
     return {name: info for name, info in found.items() if name.endswith((".parquet", CUTS_ENDING, PART))}
 
 
-def _unwritable(path: str, wanted: str, error: OSError) -> StoreError:
+def _refused(path: str, action: str, error: OSError) -> StoreError:
     return StoreError(
-        f"cache.path: {path} cannot be {wanted}: {error.strerror or error}. Make room there or let this user write "
+        f"cache.path: {path} cannot be {action}: {error.strerror or error}. Make room there or let this user write "
         "there, or set another place, or null for none; then run again: what is in the store stays"
     )

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from squadron.cache.files import BROKEN, keep_file, listed
+from squadron.cache.files import BROKEN, listed, write_table
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class EmbeddingCache:
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
             }
         )
-        return keep_file(self._filesystem, f"{self._folder}/{uuid.uuid4().hex}.parquet", table)
+        return write_table(self._filesystem, f"{self._folder}/{uuid.uuid4().hex}.parquet", table)
 
     def remove(self, files: Sequence[str]) -> None:
         """Remove files; one that cannot be removed does no harm."""

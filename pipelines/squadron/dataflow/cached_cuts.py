@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from squadron.cache.files import BROKEN, CUTS_ENDING, keep_file, listed
+from squadron.cache.files import BROKEN, CUTS_ENDING, listed, write_table
 from squadron.cache.vectors import TEXT_BYTES, positions_of, text_digests
 from squadron.dataflow.cuts import CUTS_SCHEMA
 from squadron.dataflow.driver import Graph
@@ -79,7 +79,7 @@ class CutCache:
         if self._added:
             filesystem, folder = self._place
             try:
-                keep_file(filesystem, f"{folder}/{uuid.uuid4().hex}{CUTS_ENDING}", pa.concat_tables(self._added))
+                write_table(filesystem, f"{folder}/{uuid.uuid4().hex}{CUTS_ENDING}", pa.concat_tables(self._added))
             except StoreError as error:
                 log.warning("where the documents were cut is not kept: %s", error)
             self._added = []

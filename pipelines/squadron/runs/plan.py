@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from squadron.cache.files import sweep
 from squadron.corpus.quarantine import Findings
+from squadron.corpus.quarantine import folder as quarantine_folder
 from squadron.corpus.questions import questions_digest
 from squadron.corpus.reading import Corpus
 from squadron.dataflow.cached_cuts import CutCache
@@ -29,7 +29,8 @@ from squadron.settings.schema import Settings
 from squadron.sources.rows import Unreadable
 from squadron.staging import abandoned as leftovers
 from squadron.staging import shards as staging
-from squadron.staging.shards import Shard, ShardWriter
+from squadron.staging.shard_writer import ShardWriter
+from squadron.staging.shards import Shard
 
 log = logging.getLogger(__name__)
 
@@ -179,8 +180,9 @@ def _sweep(settings: Settings, folder: str, run_id: str) -> None:
     staging.remove(folder, but=staging.SPENT)
     Findings.forget(settings, run_id)
     leftovers.collect(settings.ingest.staging, settings.collection)
+    leftovers.sweep(quarantine_folder(settings))
     if settings.cache.path:
-        sweep(settings.cache.path)
+        leftovers.sweep(settings.cache.path)
 
 
 def _compared(

@@ -15,6 +15,7 @@ import fsspec
 
 from squadron.cache.vectors import text_digest
 from squadron.errors import StoreError
+from squadron.process.atomic_file import AtomicFile
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +60,8 @@ class Jobs:
         target = self._path(job.name)
         record = {"since": job.since, "tokens": job.billed_tokens, "texts": sorted(job.keys)}
         try:
-            self._filesystem.makedirs(self._folder, exist_ok=True)
-            with self._filesystem.open(target + ".new", "wb") as file:
+            with AtomicFile(self._filesystem, target) as file:
                 file.write(json.dumps(record).encode())
-            self._filesystem.mv(target + ".new", target)
         except OSError as error:
             raise StoreError(f"cache.path: {target} cannot be written: {error.strerror or error}") from error
         return job
