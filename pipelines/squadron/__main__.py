@@ -80,9 +80,9 @@ def search(
         from squadron.generations import search as searching
         from squadron.terminal import tables as terminal
 
-        found = searching.search(resolved.settings, question, top_k, _filter(filters or []))
-        result = {"collection": resolved.settings.collection, "question": question, "matches": found}
-        _print(result, as_json, lambda _, console: terminal.show_matches(question, found, console))
+        matches = searching.search(resolved.settings, question, top_k, _filter(filters or []))
+        result = {"collection": resolved.settings.collection, "question": question, "matches": matches}
+        _print(result, as_json, lambda _, console: terminal.show_matches(question, matches, console))
 
 
 @app.command()

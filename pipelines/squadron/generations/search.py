@@ -170,15 +170,17 @@ def _as_recorded(settings: Settings, recorded: RecordedSettings) -> Settings:
     return Settings.model_validate(plain)
 
 
-def _question_vectors(graph: Graph, asked: list[str], cache: EmbeddingCache | None) -> tuple[np.ndarray, np.ndarray]:
+def _question_vectors(
+    graph: Graph, questions: list[str], cache: EmbeddingCache | None
+) -> tuple[np.ndarray, np.ndarray]:
     """`float32 [questions, dimension]`, and which of the questions the service did not refuse."""
-    if not asked:
+    if not questions:
         log.info("evaluation.max_questions is 0: nothing is measured")
         return np.empty((0, 0), np.float32), np.empty(0, bool)
-    progress = Progress("evaluate", len(asked), "questions")
-    vectors, answerable = [], np.ones(len(asked), bool)
-    for start in range(0, len(asked), QUESTIONS_PER_CALL):
-        texts = asked[start : start + QUESTIONS_PER_CALL]
+    progress = Progress("evaluate", len(questions), "questions")
+    vectors, answerable = [], np.ones(len(questions), bool)
+    for start in range(0, len(questions), QUESTIONS_PER_CALL):
+        texts = questions[start : start + QUESTIONS_PER_CALL]
         try:
             vectors.append(cached_vectors(graph, cache, "query_vectors", texts)[0])
         except RefusedTextsError as refusal:

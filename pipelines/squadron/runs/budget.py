@@ -95,8 +95,8 @@ class Spending:
         with self._lock:
             self._sent["counted", ""] += tokens_sent
             usage = self.usage()
-            told = self._limits or usage["billed", ""] or by_endpoint(usage)
-            if usage == self._kept or not told:
+            is_recorded = self._limits or usage["billed", ""] or by_endpoint(usage)
+            if usage == self._kept or not is_recorded:
                 return
             self._keep()
         self._tell()

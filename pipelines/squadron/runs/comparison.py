@@ -77,8 +77,8 @@ class Comparison:
         extra = np.setdiff1d(self._stored, expected)
         raw = np.frombuffer(extra.tobytes(), np.uint8).reshape(-1, ID_DIGITS // 2)
         documents, refused = Digests.read(raw), Digests.joined(Digests.read(each) for each in self._refused)
-        wanted = np.isin(as_keys(np.concatenate(self._refused)), expected)
-        withheld = corpus.withheld(documents) | np.isin(documents.identities(), refused.identities()[wanted])
+        still_expected = np.isin(as_keys(np.concatenate(self._refused)), expected)
+        withheld = corpus.withheld(documents) | np.isin(documents.identities(), refused.identities()[still_expected])
         return to_hex(raw[~withheld]), int(withheld.sum())
 
     def refused(self) -> int:
@@ -102,18 +102,20 @@ class Comparison:
         order = pc.index_in(ids, rows["id"].combine_chunks())
         rows, differ = rows.take(order), np.zeros(passages.num_rows, bool)
         for name in (name for name in passages.column_names if name in rows.column_names):
-            found, wanted = rows[name].combine_chunks(), passages[name].combine_chunks().cast(rows[name].type)
-            empty = pa.scalar("" if pa.types.is_string(found.type) else 0, found.type)
-            same = pc.equal(pc.fill_null(found, empty), pc.fill_null(wanted, empty))  # U+0000 of Postgres aside
+            stored_values = rows[name].combine_chunks()
+            expected_values = passages[name].combine_chunks().cast(stored_values.type)
+            empty = pa.scalar("" if pa.types.is_string(stored_values.type) else 0, stored_values.type)
+            # Null and empty are the same here: of a text that is U+0000 alone, Postgres keeps nothing.
+            same = pc.equal(pc.fill_null(stored_values, empty), pc.fill_null(expected_values, empty))
             differ |= ~same.to_numpy(zero_copy_only=False)
         vectors = vectors_of(rows)
         differ |= ~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1 - LEAST_COSINE)
-        chosen = np.flatnonzero(self._random.random(passages.num_rows) < self._share)
-        if len(chosen):
-            made, there, _ = self._vectors(passages.take(pa.array(chosen)), cached=False)
-            cosines = (made * vectors[chosen]).sum(axis=1)
-            differ[chosen[there & ~(cosines >= LEAST_COSINE)]] = True
-            self.vectors_checked += int(there.sum())
+        sample = np.flatnonzero(self._random.random(passages.num_rows) < self._share)
+        if len(sample):
+            fresh_vectors, embedded, _ = self._vectors(passages.take(pa.array(sample)), cached=False)
+            cosines = (fresh_vectors * vectors[sample]).sum(axis=1)
+            differ[sample[embedded & ~(cosines >= LEAST_COSINE)]] = True
+            self.vectors_checked += int(embedded.sum())
         return differ
 
     def _rewritten(self, passages: pa.Table, altered: bool, findings: Findings) -> int:

@@ -26,12 +26,12 @@ def evaluate(settings: Settings, plan: Plan, generations: Generations | None = N
     reused = unchanged and record.metrics is not None and record.questions_digest == plan.questions_digest
     if reused and plan.generation == plan.live:
         log.info("nothing changed since %s was evaluated: its figures stand", plan.generation)
-        asked = plan.questions if record.questions is None else record.questions
-        return Evaluation(record.metrics or {}, {}, [], asked, plan.asked, True, time.monotonic() - started)
+        question_count = plan.questions if record.questions is None else record.questions
+        return Evaluation(record.metrics or {}, {}, [], question_count, plan.asked, True, time.monotonic() - started)
     questions = staging.read_table(f"{plan.folder}/questions.parquet")
     asking = Asking.of(catalog.graph, questions, opened_cache(settings, catalog.graph, "query"))
     metrics = (record.metrics or {}) if reused else asking.measured(catalog.table(plan.generation))
     before = figures_before(settings, catalog, plan, asking, questions)
     unsound = unsound_rows(catalog, plan)
-    asked = asking.questions.num_rows
-    return Evaluation(metrics, before, unsound, asked, plan.asked, reused, time.monotonic() - started)
+    question_count = asking.questions.num_rows
+    return Evaluation(metrics, before, unsound, question_count, plan.asked, reused, time.monotonic() - started)

@@ -118,22 +118,24 @@ _VERDICTS = {
 }
 
 
-def _state(wanted: list[str], versions: int, held: list[str], refused: bool, unread: list[Unreadable]) -> str:
+def _state(
+    planned_ids: list[str], versions: int, stored_ids: list[str], refused: bool, unread: list[Unreadable]
+) -> str:
     if versions > 1:
         return "ambiguous"
-    if not versions and held and unread:
+    if not versions and stored_ids and unread:
         return "held"
     if not versions and unread and unread[0].document_id:
         return "quarantined"
-    if refused and set(held) != set(wanted):
-        return "held" if set(held) - set(wanted) else "quarantined"
+    if refused and set(stored_ids) != set(planned_ids):
+        return "held" if set(stored_ids) - set(planned_ids) else "quarantined"
     if not versions:
-        return "expired" if held else "unknown"
-    if set(held) == set(wanted):
+        return "expired" if stored_ids else "unknown"
+    if set(stored_ids) == set(planned_ids):
         return "stored"
-    if not held:
+    if not stored_ids:
         return "missing"
-    return "partial" if set(held) & set(wanted) else "stale"
+    return "partial" if set(stored_ids) & set(planned_ids) else "stale"
 
 
 def _versions(
@@ -143,9 +145,9 @@ def _versions(
 
     Then what has this id and cannot be read, and the first of what cannot be read and may be any document.
     """
-    found: dict[bytes, pa.Table] = {}
+    by_digest: dict[bytes, pa.Table] = {}
     unread, unknown = list[Unreadable](), list[Unreadable]()
-    limit, met = settings.source.limit, set[bytes]()
+    limit, digests_read = settings.source.limit, set[bytes]()
     for rows in load("sources", settings.source.name).read_rows(settings.source):
         if isinstance(rows, Unreadable):
             if rows.document_id is None:
@@ -159,15 +161,15 @@ def _versions(
         documents = graph.value("documents", rows=rows)
         if limit:  # an ingest reads no further
             digests = documents["digest"].to_pylist()
-            new = [row for row, digest in enumerate(digests) if digest not in met][: limit - len(met)]
-            met.update(digests[row] for row in new)
+            new = [row for row, digest in enumerate(digests) if digest not in digests_read][: limit - len(digests_read)]
+            digests_read.update(digests[row] for row in new)
             documents = documents.take(pa.array(new, pa.int64()))
         these = documents.filter(pc.equal(documents["document_id"], document_id))
         for row in range(these.num_rows):
-            found.setdefault(these["digest"][row].as_py(), these.slice(row, 1))
-        if limit and len(met) >= limit:
+            by_digest.setdefault(these["digest"][row].as_py(), these.slice(row, 1))
+        if limit and len(digests_read) >= limit:
             break
-    return list(found.values()), unread, unknown
+    return list(by_digest.values()), unread, unknown
 
 
 def _cut(graph: Graph, document: pa.Table) -> pa.Table:
@@ -179,7 +181,7 @@ def _cut(graph: Graph, document: pa.Table) -> pa.Table:
 def _rows_of(catalog: Generations, generation: str, document_id: str) -> list[str]:
     """Ids in the generation of passages of the document, of whatever version."""
     (identity,) = hashed(joined_values([pa.array([document_id])]), DIGEST_BYTES // 2)
-    found: list[str] = []
+    passage_ids: list[str] = []
     for ids in catalog.graph.value("stored_ids", generation_table=catalog.table(generation)):
-        found += ids.filter(pc.starts_with(ids, identity.hex())).to_pylist()
-    return sorted(found)
+        passage_ids += ids.filter(pc.starts_with(ids, identity.hex())).to_pylist()
+    return sorted(passage_ids)

@@ -47,10 +47,11 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0, generations: Ge
     held_back = np.isin(_documents(expired).identities(), unwritten.identities())
     if len(expired):
         graph.value("rows_deleted", generation_table=table, expired_ids=expired.filter(pa.array(~held_back)))
-    rows, wanted = graph.value("row_count", generation_table=table), plan.passages - len(unwritten) + held_back.sum()
-    if rows != wanted:
+    rows = graph.value("row_count", generation_table=table)
+    planned_rows = plan.passages - len(unwritten) + held_back.sum()
+    if rows != planned_rows:
         raise StoreError(
-            f"generation {plan.generation!r} holds {rows} rows, the plan wants {wanted}: "
+            f"generation {plan.generation!r} holds {rows} rows, the plan wants {planned_rows}: "
             "it was not promoted. Ingest again: what is missing is written, what is too much deleted"
         )
     index = record.index
@@ -80,10 +81,10 @@ def _unwritten(catalog: Generations, plan: Plan, quarantined: int) -> Digests:
             f"refused {quarantined}: it was not promoted. Ingest again: what is missing is written"
         )
     if plan.live and plan.live in catalog and plan.live != plan.generation:
-        held = _stored(catalog, plan.live).digests.identities()
-        if lost := len(np.intersect1d(held, lacking.identities())):
+        live_documents = _stored(catalog, plan.live).digests.identities()
+        if missing_count := len(np.intersect1d(live_documents, lacking.identities())):
             raise GuardError(
-                f"{plan.generation} would lack {lost} documents of the live {plan.live}, for the embedding service "
+                f"{plan.generation} would lack {missing_count} documents of the live {plan.live}, for the embedding service "
                 "refused them: `squadron quarantine` lists them, and why. Mend them, or take them out of "
                 f"the corpus; `promote --force {plan.generation}` makes it live all the same"
             )

@@ -132,7 +132,7 @@ def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations
             staging.remove(folder, but=staging.SPENT)
         raise
     asked, questions = corpus.asked()
-    made = Plan(
+    plan = Plan(
         run_id=run_id,
         collection=settings.collection,
         generation=target.generation,
@@ -157,8 +157,8 @@ def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations
         seconds=time.monotonic() - started,
         held_back=corpus.withheld_passages,
     )
-    _tell(made, corpus)
-    return made
+    _log_plan(plan, corpus)
+    return plan
 
 
 def _target(settings: Settings, catalog: Generations) -> _Target:
@@ -189,18 +189,18 @@ def _compared(
     settings: Settings, graph: Graph, stored: StoredDocuments, run_id: str, writer: ShardWriter | None
 ) -> tuple[Corpus, Staged, ShardWriter | None]:
     """The corpus after a pass over it, with what is to be embedded waiting in the writer's shards."""
-    found = Findings(settings, run_id, "rows")
-    corpus = Corpus(settings, graph, stored, found)
+    findings = Findings(settings, run_id, "rows")
+    corpus = Corpus(settings, graph, stored, findings)
     staged = staged_passages(settings, graph, corpus, writer)
     repeated: list[Unreadable] = []
     while more := corpus.repeated_documents():  # all over again, without them; under a limit it meets others then
         repeated += more
-        found.clear()
-        corpus = Corpus(settings, graph, stored, found, repeated)
+        findings.clear()
+        corpus = Corpus(settings, graph, stored, findings, repeated)
         writer = writer and writer.restarted()
         staged = staged_passages(settings, graph, corpus, writer)
     if writer and (corpus.documents or corpus.unread.items):
-        found.write()  # before a guard counts them: then a person wants to see them
+        findings.write()  # before a guard counts them: then a person wants to see them
     return corpus, staged, writer
 
 
@@ -248,14 +248,14 @@ def _laid_out(
     return shards
 
 
-def _tell(made: Plan, corpus: Corpus) -> None:
+def _log_plan(plan: Plan, corpus: Corpus) -> None:
     if corpus.unread.items:
         unread = corpus.unread
         log.warning("%d rows or files of the corpus are in quarantine, unread: %s", unread.items, unread.shown())
-    if made.held_back:
-        log.warning("%d passages that the corpus does not show stay, until all of it can be read", made.held_back)
+    if plan.held_back:
+        log.warning("%d passages that the corpus does not show stay, until all of it can be read", plan.held_back)
     log.info(
         "plan for %s: %d documents, %d passages, %d unchanged, %d to embed (%d tokens), %d to delete",
-        *(made.generation, made.documents, made.passages, made.unchanged),
-        *(made.to_embed, made.tokens, made.deleted),
+        *(plan.generation, plan.documents, plan.passages, plan.unchanged),
+        *(plan.to_embed, plan.tokens, plan.deleted),
     )

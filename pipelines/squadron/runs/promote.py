@@ -39,25 +39,25 @@ def promote(
         base_version=None,
         updated_at=now(),
     )
-    held = None
+    held_reason = None
     if plan.generation != plan.live:
         if record.rolled_back_at:
-            held = (
+            held_reason = (
                 f"{plan.generation} was rolled back at {record.rolled_back_at}: "
                 f"`promote {plan.generation}` makes it live"
             )
-            log.warning("not promoted: %s", held)
+            log.warning("not promoted: %s", held_reason)
         else:
             promote_from(catalog, plan.live, plan.generation)
             log.info("%s is live in %s, %s before", plan.generation, plan.collection, plan.live)
-    collected = [] if held else collect_generations(catalog, settings)
+    collected = [] if held_reason else collect_generations(catalog, settings)
     if settings.cache.path and settings.cache.max_age_days:
         evict(settings.cache.path, settings.cache.max_age_days)
     return Promotion(
         live=catalog.live,
         previous=catalog.pointer.previous if catalog.pointer else None,
-        promoted=plan.generation != plan.live and not held,
-        held=held,
+        promoted=plan.generation != plan.live and not held_reason,
+        held=held_reason,
         collected=collected,
         seconds=time.monotonic() - started,
     )

@@ -34,8 +34,8 @@ def unsound_rows(catalog: Generations, plan: Plan) -> list[str]:
     if not len(ids):
         return []
     sample = np.linspace(0, len(ids) - 1, min(ROWS_CHECKED, len(ids))).astype(np.int64)
-    wanted = ids.take(pa.array(sample))
-    rows = catalog.graph.value("stored_rows", generation_table=catalog.table(plan.generation), wanted_ids=wanted)
+    sampled_ids = ids.take(pa.array(sample))
+    rows = catalog.graph.value("stored_rows", generation_table=catalog.table(plan.generation), wanted_ids=sampled_ids)
     lengths = np.linalg.norm(vectors_of(rows), axis=1)
     wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-2))
     return [f"the stored vector of {rows['id'][int(row)]} has length {lengths[row]}, wanted 1" for row in wrong]

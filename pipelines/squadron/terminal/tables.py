@@ -173,12 +173,12 @@ def show_quarantine(listed: dict[str, Any], console: Console) -> None:
     console.print(told, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
-def show_cache(held: dict[str, Any], console: Console) -> None:
+def show_cache(cache: dict[str, Any], console: Console) -> None:
     """Print how much the embedding cache holds."""
-    oldest = "" if held["oldest_days"] is None else f", the oldest {held['oldest_days']:,.1f} days old"
-    evicted = "" if held["evicted"] is None else f"; {held['evicted']:,} files were removed"
-    size = f"{held['bytes'] / 1e6:,.1f} MB in {held['files']:,} files of {held['spaces']:,} vector spaces"
-    console.print(f"{held['path']}: {size}{oldest}{evicted}", markup=False, highlight=False, soft_wrap=True)
+    oldest = "" if cache["oldest_days"] is None else f", the oldest {cache['oldest_days']:,.1f} days old"
+    evicted = "" if cache["evicted"] is None else f"; {cache['evicted']:,} files were removed"
+    size = f"{cache['bytes'] / 1e6:,.1f} MB in {cache['files']:,} files of {cache['spaces']:,} vector spaces"
+    console.print(f"{cache['path']}: {size}{oldest}{evicted}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_verification(report: "VerifyReport", console: Console) -> None:
