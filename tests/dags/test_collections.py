@@ -28,6 +28,15 @@ print(json.dumps({"error": error, "dags": {
 """
 
 
+BROKEN = {
+    "faq": ("collection = ", "config/faq.toml is not valid TOML"),
+    "misspelt": ('[sorce]\nname = "sample"\n', "'sorce' is not a setting"),
+    "nightly": ('schedule = "every night"\n', "schedule = 'every night': wanted a cron expression"),
+    "elsewhere": ('[store]\nname = "lancdb"\n', "did you mean 'lancedb'?"),
+}
+"""Name of a file -> what is in it, and what is said of that."""
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A project's folder of its own."""
@@ -57,23 +66,16 @@ def test_every_collection_has_a_dag_with_its_own_schedule_and_defaults(home: Pat
     assert "(config: 50)" in seen["dags"]["vector_ingest_faq"]["limit"]
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("collection = ", "config/faq.toml is not valid TOML"),
-        ('[sorce]\nname = "sample"\n', "did you mean"),
-        ('schedule = "every night"\n', "schedule = 'every night': wanted a cron expression"),
-        ('[store]\nname = "lancdb"\n', "did you mean 'lancedb'?"),
-    ],
-)
-def test_a_broken_file_breaks_its_own_dag_alone_and_says_how(home: Path, text: str, told: str) -> None:
-    (home / "config" / "faq.toml").write_text(text)
+def test_broken_files_break_their_own_dags_alone_and_say_how(home: Path) -> None:
+    for name, (text, _) in BROKEN.items():
+        (home / "config" / f"{name}.toml").write_text(text)
 
     seen = parsed(home)
 
     assert sorted(seen["dags"]) == ["vector_ingest", "vector_ingest_sample"]
-    assert "config/faq.toml makes no DAG" in seen["error"]
-    assert told in seen["error"]
+    for name, (_, told) in BROKEN.items():
+        assert f"config/{name}.toml makes no DAG" in seen["error"]
+        assert told in seen["error"]
 
 
 @pytest.mark.slow

@@ -108,6 +108,7 @@ print(json.dumps({
 
 
 def test_it_runs_end_to_end_in_one_process_and_twice_embeds_once(environment: dict[str, str], tmp_path: Path) -> None:
+    make_database(environment)
     pairs = {
         "collection": "inprocess",
         "source.limit": "90",
@@ -142,8 +143,8 @@ def test_it_runs_end_to_end_in_one_process_and_twice_embeds_once(environment: di
 def test_more_shards_than_airflow_maps_over_are_refused_with_the_size_that_would_do(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    environment["AIRFLOW__CORE__MAX_MAP_LENGTH"] = "3"
-    make_database(environment)
+    # Without a database: it is set up by the first run.
+    environment |= {"AIRFLOW__CORE__MAX_MAP_LENGTH": "3", "AIRFLOW_HOME": str(tmp_path / "airflow")}
     pairs = [
         *("source.name=sample", "embedding.service=hashing", "ingest.shard_passages=10"),
         f"store.lancedb.uri={tmp_path / 'lancedb'}",
@@ -154,6 +155,7 @@ def test_more_shards_than_airflow_maps_over_are_refused_with_the_size_that_would
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180)
 
     assert done.returncode == 2
+    assert "Setting up Airflow's database" in done.stderr
     assert "11 shards are more than Airflow maps a task over" in done.stderr
     assert "set ingest.shard_passages to 36 or more" in done.stderr
 

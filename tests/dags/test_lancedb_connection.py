@@ -86,7 +86,7 @@ print(json.dumps([known.hooks["lancedb"].hook_name, form, known.field_behaviours
 def test_a_run_takes_its_address_and_keys_from_the_connection_that_the_settings_name(tmp_path: Path) -> None:
     where = tmp_path / "lancedb"
     environment = airflow_environment(tmp_path / "airflow") | {
-        "PYTHONPATH": str(ROOT / "dags"),
+        "PYTHONPATH": f"{ROOT / 'dags'}:{ROOT / 'plugins'}",
         "AIRFLOW_CONN_OWN": connection(str(where), login="AKIDTEST", password=SECRET),
         "AIRFLOW_CONN_OTHER": json.dumps({"conn_type": "generic", "password": SECRET}),
     }
@@ -96,19 +96,19 @@ import json, os
 from squadron.settings.connections import storage_options
 from squadron.errors import SettingsError
 from squadron.settings.schema import Settings
-from squadron_tasks.settings import prepared
+from squadron_tasks.settings import connect
 def settings(uri):
     return Settings.model_validate({"store": {"lancedb": {"uri": uri}}})
 refused = []
 for name in ("other", "none"):
     try:
-        prepared(settings("connection://" + name))
+        connect(settings("connection://" + name))
     except SettingsError as error:
         refused.append(str(error))
-found = prepared(settings("connection://own"))
+found = connect(settings("connection://own"))
 uri = found.store.lancedb.uri
 print(json.dumps([refused, uri, found.model_dump_json(), storage_options(uri), "AWS_SECRET_ACCESS_KEY" in os.environ,
-                  prepared(settings("/plain")).store.lancedb.uri]))
+                  connect(settings("/plain")).store.lancedb.uri]))
 """
     environment = {name: value for name, value in environment.items() if not name.startswith("AWS_")}
 

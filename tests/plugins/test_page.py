@@ -143,8 +143,8 @@ def test_users_who_may_trigger_the_dag_roll_back_and_promote(page: Page, as_it_w
     assert live(page.settings) == page.second
 
     token = {"Authorization": f"Bearer {page.server.token('operator')}"}
-    log = page.server.call("GET", "/api/v2/eventLogs?dag_id=vector_ingest&order_by=id", headers=token)[1]
-    moves = [(each["event"], each["owner"]) for each in log["event_logs"] if each["event"].startswith("squadron")]
+    log = page.server.call("GET", "/api/v2/eventLogs?dag_id=vector_ingest&order_by=-id", headers=token)[1]
+    moves = [(each["event"], each["owner"]) for each in log["event_logs"][::-1] if each["event"].startswith("squadron")]
     assert moves == [("squadron_rollback", "user"), ("squadron_promote", "operator")]
 
 

@@ -73,6 +73,7 @@ def test_without_a_hub_the_error_comes_without_the_retries_of_its_client(tmp_pat
     assert not offline
 
 
+@pytest.mark.slow
 def test_without_a_hub_what_was_read_before_is_read_again(tmp_path: Path, copy: Path) -> None:
     with serving("rajpurkar/squad", copy) as hub:
         first, *_ = read(tmp_path, hub)

@@ -58,8 +58,8 @@ def reference() -> Callable[[list[str]], np.ndarray]:
 
 @pytest.fixture(scope="module")
 def expected(texts: list[str], reference: Callable[[list[str]], np.ndarray]) -> np.ndarray:
-    """The reference's vectors of the sample."""
-    return reference(texts)
+    """The reference's vectors of every fourth text: it takes its time."""
+    return reference(texts[::4])
 
 
 def _tokens(count: int) -> str:
@@ -82,7 +82,7 @@ def test_vectors_are_those_of_sentence_transformers(precision, mean, least, text
     if precision == "bf16" and not NATIVE_BF16:
         pytest.skip("this CPU does not compute in bf16")
 
-    cosines = _cosines(engine(precision).encode(texts), expected)
+    cosines = _cosines(engine(precision).encode(texts[::4]), expected)
 
     assert cosines.mean() >= mean
     assert cosines.min() >= least
@@ -90,7 +90,7 @@ def test_vectors_are_those_of_sentence_transformers(precision, mean, least, text
 
 @pytest.mark.xdist_group("torch")
 def test_int8_is_near_enough_to_search_with(texts, engine, expected) -> None:
-    assert _cosines(engine("int8").encode(texts), expected).mean() >= 0.998
+    assert _cosines(engine("int8").encode(texts[::4]), expected).mean() >= 0.998
 
 
 @pytest.mark.xdist_group("torch")
