@@ -33,11 +33,8 @@ IDENTITY, TRANSFORMATION = "IDENTITY", "TRANSFORMATION"
 class AirflowAsset(Protocol):
     """What is used of an asset."""
 
-    @property
-    def uri(self) -> str: ...
-
-    @property
-    def extra(self) -> Mapping[str, Any] | None: ...
+    uri: str
+    extra: Mapping[str, Any] | None
 
 
 def provider_info() -> dict[str, Any]:
@@ -183,6 +180,7 @@ def _origins(settings: Settings) -> dict[str, tuple[str, list[str]]]:
     """Column of a record -> how it is made, and from which columns of the corpus."""
     columns = _corpus_columns(settings)
     title_and_text = [*([columns.title] if columns.title else []), columns.text]
+    embedded = title_and_text if settings.passages.template.startswith("title") else [columns.text]
     identity = [columns.document_id] if columns.document_id else title_and_text
     return {
         "id": (TRANSFORMATION, list(dict.fromkeys([*identity, *title_and_text, *columns.metadata]))),
@@ -191,10 +189,7 @@ def _origins(settings: Settings) -> dict[str, tuple[str, list[str]]]:
         "ordinal": (TRANSFORMATION, [columns.text]),
         "text": (TRANSFORMATION, [columns.text]),
         **{name: (IDENTITY, [name]) for name in columns.metadata},
-        "vector": (
-            TRANSFORMATION,
-            title_and_text if settings.passages.template.startswith("title") else [columns.text],
-        ),
+        "vector": (TRANSFORMATION, embedded),
     }
 
 
