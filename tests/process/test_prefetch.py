@@ -74,4 +74,4 @@ def test_the_making_has_ended_when_the_reader_stops_early():
         next(items)
         raise KeyError
 
-    assert ended == ["made ahead"]
+    assert ended == ["prefetch"]
