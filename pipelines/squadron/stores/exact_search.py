@@ -2,6 +2,10 @@
 
 A store's own exact search compares one query with one row at a time; the thousand questions of an evaluation are
 answered several times faster together. Memory grows with a block, not with the rows.
+
+Measured with LanceDB, medians of five interleaved rounds: of the processor time of a whole `squadron ingest` after a
+small change, with 1,000 questions, it saves 5 % at 2,159 rows (4.5 s instead of 4.7) and 24 % at 18,000 (5.3 s instead
+of 7.0).
 """
 
 from collections.abc import Iterable, Iterator

@@ -10,6 +10,9 @@ neither a folder nor an object store is reached by (benchmarks/startup.py measur
 - 0.1 s: on Python 3.11, the package `overrides` reads bytecode to check that LanceDB's methods override what they say.
   From 3.12 on LanceDB takes the `override` of `typing`, which checks nothing. So it does here.
 
+Measured, medians of five interleaved rounds: `squadron search` takes 3.3 s of processor time instead of 4.4, an
+unchanged `squadron ingest` 3.1 s instead of 4.3.
+
 Nothing changes for a caller: the classes are the same, and errors are the same, only later.
 """
 
