@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from squadron.cache.files import BROKEN, write_table, listed
+from squadron.cache.files import BROKEN, listed, write_table
 
 log = logging.getLogger(__name__)
 

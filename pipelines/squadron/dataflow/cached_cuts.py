@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from squadron.cache.files import BROKEN, CUTS_ENDING, write_table, listed
+from squadron.cache.files import BROKEN, CUTS_ENDING, listed, write_table
 from squadron.cache.vectors import TEXT_BYTES, positions_of, text_digests
 from squadron.dataflow.cuts import CUTS_SCHEMA
 from squadron.dataflow.driver import Graph

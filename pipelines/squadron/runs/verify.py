@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from squadron.cache.vectors import EmbeddingCache
+from squadron.corpus.guards import check_corpus
 from squadron.corpus.quarantine import Findings, listed
 from squadron.corpus.reading import Corpus
 from squadron.dataflow.cached_vectors import cached_vectors, opened_cache
@@ -86,7 +87,7 @@ def _verified(settings: Settings, repair: bool, vectors: int | None) -> dict[str
         for passages in _passages(corpus, graph):
             comparison.add(passages)
             progress.add(passages.num_rows)
-        corpus.check(None)
+        check_corpus(settings, corpus, None)
         extra, held_back = comparison.unexplained(corpus)
         if repair and len(extra):
             _refuse_many(settings, len(extra), len(stored.ids))
@@ -264,7 +265,7 @@ def _looked_over(settings: Settings, graph: Graph, stored: StoredDocuments, repa
             break
         repeated += more
     if repair:
-        corpus.check(None)
+        check_corpus(settings, corpus, None)
         affordable_cost(settings, tokens)
     return repeated
 

@@ -20,6 +20,7 @@ from squadron.stores.pgvector.connection import Database
 from squadron.stores.pgvector.schema import Table
 from squadron.stores.record_checks import checked_filter, distinct_records, match_schema, refuse_other
 from squadron.stores.record_schema import RECORD_COLUMNS, VECTOR_COLUMN, record_schema
+from squadron.stores.side_effects import side_effect
 
 IDS_PER_CALL = 10_000
 # What an index takes, and how many candidates a search of it can weigh: pgvector's limits.
@@ -40,6 +41,7 @@ def client(store_settings: PgvectorSettings) -> Database:
     return database
 
 
+@side_effect
 def generation_table(
     client: Database,
     collection_name: str,
@@ -97,6 +99,7 @@ def stored_rows(generation_table: Table, wanted_ids: pa.Array) -> pa.Table:
     return pa.concat_tables(parts)
 
 
+@side_effect
 def rows_written(generation_table: Table, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced.
 
@@ -129,6 +132,7 @@ def rows_written(generation_table: Table, records: pa.Table) -> int:
     )
 
 
+@side_effect
 def rows_deleted(generation_table: Table, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
     delete, deleted = SQL("DELETE FROM {} WHERE id = ANY(%s)").format(generation_table.quoted), 0
@@ -153,6 +157,7 @@ def version(generation_table: Table) -> int | None:
     return None
 
 
+@side_effect
 def restored(generation_table: Table, earlier_version: int) -> int:
     """Raises StoreError: there is nothing to return to."""
     raise StoreError(f"Postgres keeps no earlier versions: {generation_table.name!r} stays as it is")
@@ -163,6 +168,7 @@ def earlier_table(client: Database, generation: str, earlier_version: int) -> Ta
     raise StoreError(f"Postgres keeps no earlier versions: {generation!r} is what it is now")
 
 
+@side_effect
 def index_built(
     generation_table: Table, metric: str, store_settings: PgvectorSettings, kept_version: int | None
 ) -> str:
@@ -224,6 +230,7 @@ def generation_records(client: Database, collection_name: str) -> dict[str, Stor
     return catalog.records(client, collection_name)
 
 
+@side_effect
 def record_stored(
     client: Database, collection_name: str, generation: str, record_text: str, expected_revision: int
 ) -> StoredRecord:
@@ -239,6 +246,7 @@ def live_generation(client: Database, collection_name: str) -> LivePointer | Non
     return catalog.pointer(client, collection_name)
 
 
+@side_effect
 def promoted(client: Database, collection_name: str, generation: str, expected_live: str | None) -> LivePointer:
     """The live pointer, moved to the generation.
 
@@ -252,6 +260,7 @@ def promoted(client: Database, collection_name: str, generation: str, expected_l
     return pointer
 
 
+@side_effect
 def dropped(client: Database, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one, and for another collection's."""
     refuse_live(collection_name, generation, catalog.pointer(client, collection_name))

@@ -26,6 +26,7 @@ from squadron.stores.pinecone.rows import Namespace
 from squadron.stores.record_checks import checked_filter, distinct_records, match_schema, refuse_other
 from squadron.stores.record_revisions import first_record
 from squadron.stores.record_schema import record_schema
+from squadron.stores.side_effects import side_effect
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def client(store_settings: PineconeSettings) -> Connection:
     return connection
 
 
+@side_effect
 def generation_table(
     client: Connection,
     collection_name: str,
@@ -86,6 +88,7 @@ def stored_rows(generation_table: Namespace, wanted_ids: pa.Array) -> pa.Table:
     return pa.Table.from_pylist(found, record_schema(generation_table.dimension, generation_table.columns))
 
 
+@side_effect
 def rows_written(generation_table: Namespace, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced.
 
@@ -110,6 +113,7 @@ def rows_written(generation_table: Namespace, records: pa.Table) -> int:
     return sum(task.result() for task in tasks)
 
 
+@side_effect
 def rows_deleted(generation_table: Namespace, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
     if not len(expired_ids):
@@ -146,6 +150,7 @@ def version(generation_table: Namespace) -> int | None:
     return None
 
 
+@side_effect
 def restored(generation_table: Namespace, earlier_version: int) -> int:
     """Raises StoreError: there is nothing to return to."""
     raise StoreError(f"Pinecone keeps no earlier versions: {generation_table.name!r} stays as it is")
@@ -156,6 +161,7 @@ def earlier_table(client: Connection, generation: str, earlier_version: int) -> 
     raise StoreError(f"Pinecone keeps no earlier versions: {generation!r} is what it is now")
 
 
+@side_effect
 def index_built(
     generation_table: Namespace, metric: str, store_settings: PineconeSettings, kept_version: int | None
 ) -> str:
@@ -189,6 +195,7 @@ def generation_records(client: Connection, collection_name: str) -> dict[str, St
     return {entry.generation: entry.record for entry in catalog.entries(client, collection=collection_name)}
 
 
+@side_effect
 def record_stored(
     client: Connection, collection_name: str, generation: str, record_text: str, expected_revision: int
 ) -> StoredRecord:
@@ -205,6 +212,7 @@ def live_generation(client: Connection, collection_name: str) -> LivePointer | N
     return catalog.pointer(client, collection_name)
 
 
+@side_effect
 def promoted(client: Connection, collection_name: str, generation: str, expected_live: str | None) -> LivePointer:
     """The live pointer, moved to the generation.
 
@@ -223,6 +231,7 @@ def promoted(client: Connection, collection_name: str, generation: str, expected
     return pointer
 
 
+@side_effect
 def dropped(client: Connection, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one and for another collection's."""
     refuse_live(collection_name, generation, catalog.pointer(client, collection_name))

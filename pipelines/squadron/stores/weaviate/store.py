@@ -19,6 +19,7 @@ from squadron.stores.contract import LivePointer, StoredRecord
 from squadron.stores.live_pointer import next_pointer, refuse_live, stale_pointer
 from squadron.stores.record_checks import checked_filter, distinct_records, match_schema, refuse_other
 from squadron.stores.record_schema import record_schema
+from squadron.stores.side_effects import side_effect
 from squadron.stores.weaviate import catalog
 from squadron.stores.weaviate.connection import Connection, connected
 from squadron.stores.weaviate.requests import answered, at_once
@@ -51,6 +52,7 @@ def client(store_settings: WeaviateSettings) -> Connection:
     return connected(store_settings)
 
 
+@side_effect
 def generation_table(
     client: Connection,
     collection_name: str,
@@ -96,6 +98,7 @@ def stored_rows(generation_table: Generation, wanted_ids: pa.Array) -> pa.Table:
     return pa.Table.from_pylist([row for rows in found for row in rows], wanted)
 
 
+@side_effect
 def rows_written(generation_table: Generation, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced.
 
@@ -117,6 +120,7 @@ def rows_written(generation_table: Generation, records: pa.Table) -> int:
     return records.num_rows
 
 
+@side_effect
 def rows_deleted(generation_table: Generation, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
     parts = [expired_ids[start : start + IDS_PER_DELETE] for start in range(0, len(expired_ids), IDS_PER_DELETE)]
@@ -134,6 +138,7 @@ def version(generation_table: Generation) -> int | None:
     return None
 
 
+@side_effect
 def restored(generation_table: Generation, earlier_version: int) -> int:
     """Raises StoreError: there is nothing to return to."""
     raise StoreError(f"Weaviate keeps no earlier versions: {generation_table.name!r} stays as it is")
@@ -144,6 +149,7 @@ def earlier_table(client: Connection, generation: str, earlier_version: int) -> 
     raise StoreError(f"Weaviate keeps no earlier versions: {generation!r} is what it is now")
 
 
+@side_effect
 def index_built(
     generation_table: Generation, metric: str, store_settings: WeaviateSettings, kept_version: int | None
 ) -> str:
@@ -180,6 +186,7 @@ def generation_records(client: Connection, collection_name: str) -> dict[str, St
     return catalog.records(client, collection_name)
 
 
+@side_effect
 def record_stored(
     client: Connection, collection_name: str, generation: str, record_text: str, expected_revision: int
 ) -> StoredRecord:
@@ -196,6 +203,7 @@ def live_generation(client: Connection, collection_name: str) -> LivePointer | N
     return catalog.pointer(client, collection_name)
 
 
+@side_effect
 def promoted(client: Connection, collection_name: str, generation: str, expected_live: str | None) -> LivePointer:
     """The live pointer, moved to the generation, and the alias after it.
 
@@ -214,6 +222,7 @@ def promoted(client: Connection, collection_name: str, generation: str, expected
     return pointer
 
 
+@side_effect
 def dropped(client: Connection, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one, and for another collection's."""
     refuse_live(collection_name, generation, catalog.pointer(client, collection_name))
