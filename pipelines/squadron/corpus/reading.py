@@ -1,7 +1,6 @@
 """Corpus: one pass over it against the ids in the store, in memory that does not grow with the texts."""
 
 from collections.abc import Generator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +13,17 @@ from squadron.corpus.unreadable import Unread, identities_of, versions_of
 from squadron.dataflow.changes import StoredDocuments
 from squadron.dataflow.digests import DIGEST_BYTES, Digests, DigestSet, to_hex
 from squadron.dataflow.driver import Graph
-from squadron.errors import GuardError, SourceError
 from squadron.process.prefetch import prefetched
 from squadron.process.progress import Progress
 from squadron.settings.registry import load
 from squadron.settings.schema import Settings
 from squadron.sources.rows import Unreadable, has_text
+
+_BATCH_NODES = [
+    *("blank_rows", "corpus_documents", "corpus_questions"),
+    *("seen_positions", "changed_documents", "changed_digests"),
+]
+"""What is asked of the graph about each batch of rows."""
 
 
 class Corpus:
@@ -40,8 +44,8 @@ class Corpus:
         self._graph = graph
         self._stored = stored
         self._quarantine = quarantine
-        self._new = DigestSet()
-        self._kept = 0
+        self._changes = DigestSet()
+        self._unchanged = 0
         self._rewritten: set[str] = set()
         in_part = stored.ids[~stored.complete[stored.document_of]]
         self._in_part = {row.tobytes().hex()[: 2 * DIGEST_BYTES] for row in in_part}
@@ -62,13 +66,13 @@ class Corpus:
     @property
     def documents(self) -> int:
         """Distinct documents so far."""
-        return len(self._new) + self._kept
+        return len(self._changes) + self._unchanged
 
     @property
     def unchanged_passages(self) -> int:
         """Passages in the store that stay as they are."""
-        kept = self.seen & self._stored.complete | self.withheld(self._stored.digests)
-        return int(kept[self._stored.document_of].sum())
+        unchanged = self.seen & self._stored.complete | self.withheld(self._stored.digests)
+        return int(unchanged[self._stored.document_of].sum())
 
     def withheld(self, stored: Digests) -> np.ndarray:
         """`bool [stored]`: documents that the corpus does not show, and that may be what cannot be read of it.
@@ -77,10 +81,10 @@ class Corpus:
         """
         missing = np.zeros(len(stored), bool)
         if self.unread:
-            kept = self._stored.digests[self.seen].identities()
-            known = np.concatenate([kept, self._new.everything().identities()])
+            seen = self._stored.digests[self.seen].identities()
+            readable = np.concatenate([seen, self._changes.everything().identities()])
             missing = self.unread.may_be(stored.identities())
-            missing[missing] = ~np.isin(stored.identities()[missing], known)
+            missing[missing] = ~np.isin(stored.identities()[missing], readable)
         return missing
 
     @property
@@ -98,7 +102,7 @@ class Corpus:
                     self._leave_out(rows)
                     continue
                 before = self.documents
-                yield self._changed(rows)
+                yield self._changed_documents(rows)
                 progress.add(self.documents - before)
                 if source.limit and self.documents >= source.limit:
                     return
@@ -107,47 +111,6 @@ class Corpus:
         """What is asked in an evaluation: `questions` of the corpus, or `probes` where it has none; and these."""
         questions = self._questions.table()
         return ("questions", questions) if questions.num_rows else ("probes", self._probes.table())
-
-    def check(self, live_documents: int | None) -> None:
-        """Raise when the corpus is empty, or much of it cannot be read, or it shrank by more than the guard allows.
-
-        `live_documents`: how many the live generation holds, when another one is to take its place.
-        """
-        settings = self._settings
-        if not self.documents:
-            where = settings.source.path or settings.source.name
-            if self.unread.items:
-                told = self.unread.shown()
-                raise SourceError(f"nothing of the corpus {where} can be read: {told}. Nothing was changed")
-            found = f"{self.blank} rows, none of them with a text" if self.blank else "no rows"
-            raise SourceError(f"the corpus {where} has {found}: nothing was changed. Check source.columns.text")
-        allowed = settings.guard.max_quarantined_fraction
-        for share, words in self.unread.shares(self.rows, self.blank):
-            if share > allowed:
-                first = f" First of what cannot be read: {self.unread.shown()}." if self.unread.items else ""
-                raise GuardError(
-                    f"{words} ({share:.1%}): guard.max_quarantined_fraction allows {allowed:.1%}.{first} "
-                    "Mend the corpus, or raise that for this run"
-                )
-        gone = self.vanished_fraction()
-        if live_documents:
-            gone = max(gone, 1 - self.documents / live_documents)
-        if gone > settings.guard.max_deleted_fraction:
-            raise GuardError(
-                f"the corpus lacks {gone:.1%} of the documents in the store: "
-                f"guard.max_deleted_fraction allows {settings.guard.max_deleted_fraction:.1%}. Nothing was "
-                "changed. If they are to be deleted, raise it for this run; if this is another corpus, give it "
-                "a collection of its own"
-            )
-
-    def check_candidate(self, live: Digests) -> None:
-        """Raise when a generation made of this corpus would lack what the live one holds, for it cannot be read now."""
-        if lacking := int(self.withheld(live).sum()):
-            raise GuardError(
-                f"a new generation would lack {lacking} documents of the live one, for they are, or may be, what "
-                f"cannot be read of the corpus: {self.unread.shown() or 'rows without a text'}. Mend it, or take it "
-                "out of the corpus. Nothing was changed"
-            )
 
     def note_cut(self, passages: pa.Table) -> None:
         """Take notice of the passages of a changed document that was stored in part."""
@@ -168,82 +131,52 @@ class Corpus:
         stored = self._stored.digests.identities()
         if not len(stored):
             return 0.0
-        new = np.unique(self._new.everything().identities())
+        new = np.unique(self._changes.everything().identities())
         present = self.seen | np.isin(stored, new) | self.unread.is_known_to_be(stored)
         (starts,) = np.nonzero(np.diff(stored, prepend=~stored[:1]))
         missing = int((~np.logical_or.reduceat(present, starts)).sum())
         return max(0, missing - self.unread.most_others(len(starts))) / len(starts)
 
-    def _changed(self, rows: pa.RecordBatch) -> pa.Table:
-        """The changed documents of a batch."""
-        found = self._graph.values(
-            ["documents", "document_digests", "stored_positions", "questions", "blank_rows"],
+    def _changed_documents(self, rows: pa.RecordBatch) -> pa.Table:
+        """The changed documents of a batch; takes notice of what else is in it."""
+        limit = self._settings.source.limit
+        batch = self._graph.values(
+            _BATCH_NODES,
             rows=rows,
             stored_documents=self._stored,
+            seen=self.seen,
+            earlier_changes=self._changes,
+            repeated_identities=self._repeated,
+            document_limit=limit - self.documents if limit else None,
         )
-        self.rows += rows.num_rows - found["blank_rows"]
-        if found["blank_rows"]:
-            self.blank += found["blank_rows"]
-            if self._settings.source.columns.document_id:  # else a document without a text is none
-                self.unread.add_documents(rows["document_id"].filter(pc.invert(has_text(rows["text"]))))
+        self._count_rows(rows, batch["blank_rows"])
+        self.seen[batch["seen_positions"]] = True
+        self._unchanged += int(self._stored.complete[batch["seen_positions"]].sum())
+        self._changes.add(batch["changed_digests"])
+        self._questions.add(batch["corpus_questions"])
+        self._probes.add(batch["corpus_documents"])
+        changed_documents: pa.Table = batch["changed_documents"]
+        return changed_documents
+
+    def _count_rows(self, rows: pa.RecordBatch, blank: int) -> None:
+        """Count the rows of a batch; those without a text are documents that cannot be read."""
+        self.rows += rows.num_rows - blank
+        self.blank += blank
+        if blank and self._settings.source.columns.document_id:  # without an id there is no document to speak of
+            self.unread.add_documents(rows["document_id"].filter(pc.invert(has_text(rows["text"]))))
         if self._quarantine:
-            self._quarantine.add_rows(rows, found["blank_rows"])
-        if len(self._repeated):
-            found = _chosen(found, ~np.isin(found["document_digests"].identities(), self._repeated))
-        fresh = self._fresh(found["document_digests"], found["stored_positions"])
-        limit = self._settings.source.limit
-        if limit and (room := limit - self.documents) <= fresh.sum():
-            found, fresh = _cut(found, fresh, room)
-        self._questions.add(found["questions"])
-        self._probes.add(found["documents"])
-        return self._noted(found, fresh)
+            self._quarantine.add_rows(rows, blank)
 
     def _leave_out(self, item: Unreadable) -> None:
         self.unread.add(item)
         if self._quarantine:
             self._quarantine.add_unreadable(item)
 
-    def _fresh(self, digests: Digests, positions: np.ndarray) -> np.ndarray:
-        """`bool`: which documents of the batch this pass has not met before."""
-        stored = positions >= 0
-        met = self._new.contains(digests)
-        met[stored] |= self.seen[positions[stored]]
-        return ~met
-
-    def _noted(self, found: dict[str, Any], fresh: np.ndarray) -> pa.Table:
-        """The changed ones among the fresh documents of a batch."""
-        positions = found["stored_positions"]
-        stored = np.flatnonzero(fresh & (positions >= 0))
-        self.seen[positions[stored]] = True
-        unchanged = stored[self._stored.complete[positions[stored]]]
-        self._kept += len(unchanged)
-        fresh = fresh.copy()
-        fresh[unchanged] = False
-        self._new.add(found["document_digests"][fresh])
-        return found["documents"].filter(pa.array(fresh))
-
     def repeated_documents(self) -> list[Unreadable]:
         """The documents that have several versions: which of them a reader finds would be left to chance."""
-        kept = self._stored.digests[self.seen & self._stored.complete].identities()
-        identities = np.sort(np.concatenate([kept, self._new.everything().identities()]))
+        unchanged = self._stored.digests[self.seen & self._stored.complete].identities()
+        identities = np.sort(np.concatenate([unchanged, self._changes.everything().identities()]))
         suspects = np.unique(identities[1:][identities[1:] == identities[:-1]])
         if not len(suspects):
             return []
         return versions_of(self._settings, self._graph, suspects)
-
-
-def _chosen(found: dict[str, Any], chosen: np.ndarray) -> dict[str, Any]:
-    """Some documents of a batch, and the questions about them."""
-    documents, asked = found["documents"].filter(pa.array(chosen)), found["questions"]
-    return found | {
-        "documents": documents,
-        "document_digests": found["document_digests"][chosen],
-        "stored_positions": found["stored_positions"][chosen],
-        "questions": asked.filter(pc.is_in(asked["document_id"], documents["document_id"].combine_chunks())),
-    }
-
-
-def _cut(found: dict[str, Any], fresh: np.ndarray, room: int) -> tuple[dict[str, Any], np.ndarray]:
-    """A batch up to the last of so many fresh documents, and the questions about what is left."""
-    end = int(np.flatnonzero(fresh)[room - 1]) + 1
-    return _chosen(found, np.arange(len(fresh)) < end), fresh[:end]

@@ -1,12 +1,13 @@
-"""Changes: what the corpus holds that the store does not, and the other way round."""
+"""Changes: what the corpus holds that the store does not, and the other way round; decided batch by batch."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from squadron.dataflow.digests import Digests, from_hex, to_hex
+from squadron.dataflow.digests import Digests, DigestSet, from_hex, to_hex
 from squadron.errors import StoreError
 
 ID_DIGITS = 32
@@ -43,9 +44,9 @@ def stored_documents(stored_ids: Iterable[pa.Array]) -> StoredDocuments:
     (starts,) = np.nonzero(first)
     document_of = np.cumsum(first, dtype=np.int32) - 1
     totals = ids[:, 14].astype(np.uint16) << 8 | ids[:, 15]
-    wanted = np.maximum.reduceat(totals, starts) if len(ids) else totals
+    totals = np.maximum.reduceat(totals, starts) if len(ids) else totals
     digests = digests if len(starts) == len(ids) else digests[starts]
-    return StoredDocuments(ids, digests, document_of, np.diff(starts, append=len(ids)) == wanted)
+    return StoredDocuments(ids, digests, document_of, np.diff(starts, append=len(ids)) == totals)
 
 
 def document_digests(documents: pa.Table) -> Digests:
@@ -58,16 +59,86 @@ def stored_positions(document_digests: Digests, stored_documents: StoredDocument
     return stored_documents.digests.positions(document_digests)
 
 
-def changed_documents(documents: pa.Table, stored_positions: np.ndarray, stored_documents: StoredDocuments) -> pa.Table:
-    """The documents that are not, or not completely, in the store: new ones and new versions."""
-    found = stored_positions >= 0
-    found[found] = stored_documents.complete[stored_positions[found]]
-    return documents.filter(pa.array(~found))
+def first_appearances(
+    document_digests: Digests,
+    stored_positions: np.ndarray,
+    seen: np.ndarray,
+    earlier_changes: DigestSet,
+    repeated_identities: np.ndarray,
+) -> np.ndarray:
+    """`bool [documents]`: which of them this pass over the corpus meets for the first time.
+
+    `seen`: `bool [stored documents]`, those of earlier batches; `earlier_changes`: digests of the changed documents of
+    earlier batches; `repeated_identities`: documents that are left out, `Digests.identities`.
+    """
+    earlier = earlier_changes.contains(document_digests) | _repeated(document_digests, repeated_identities)
+    stored = stored_positions >= 0
+    earlier[stored] |= seen[stored_positions[stored]]
+    return ~earlier
+
+
+def in_corpus(
+    document_digests: Digests,
+    first_appearances: np.ndarray,
+    repeated_identities: np.ndarray,
+    document_limit: int | None,
+) -> np.ndarray:
+    """`bool [documents]`: which of them are of the corpus, neither left out nor beyond its limit.
+
+    `document_limit`: how many first appearances there may be, 1 or more; the batch ends with the last of them.
+    """
+    chosen = ~_repeated(document_digests, repeated_identities)
+    if document_limit is not None and document_limit <= first_appearances.sum():
+        chosen[np.flatnonzero(first_appearances)[document_limit - 1] + 1 :] = False
+    return chosen
+
+
+def corpus_documents(documents: pa.Table, in_corpus: np.ndarray) -> pa.Table:
+    """The documents of the batch that are of the corpus; columns as in `documents`."""
+    return documents if in_corpus.all() else documents.filter(pa.array(in_corpus))
+
+
+def corpus_questions(questions: pa.Table, in_corpus: np.ndarray, corpus_documents: pa.Table) -> pa.Table:
+    """The questions about these documents; columns as in `questions`."""
+    if in_corpus.all():
+        return questions
+    return questions.filter(pc.is_in(questions["document_id"], corpus_documents["document_id"].combine_chunks()))
+
+
+def seen_positions(stored_positions: np.ndarray, first_appearances: np.ndarray, in_corpus: np.ndarray) -> np.ndarray:
+    """`int64`: positions in `stored_documents.digests` of what the corpus shows for the first time in this batch."""
+    return stored_positions[first_appearances & in_corpus & (stored_positions >= 0)]
+
+
+def changed(
+    stored_positions: np.ndarray,
+    stored_documents: StoredDocuments,
+    first_appearances: np.ndarray,
+    in_corpus: np.ndarray,
+) -> np.ndarray:
+    """`bool [documents]`: first appearances that are not, or not completely, in the store; new ids and new versions."""
+    complete = stored_positions >= 0
+    complete[complete] = stored_documents.complete[stored_positions[complete]]
+    return first_appearances & in_corpus & ~complete
+
+
+def changed_documents(documents: pa.Table, changed: np.ndarray) -> pa.Table:
+    """The changed documents of the batch; columns as in `documents`."""
+    return documents.filter(pa.array(changed))
+
+
+def changed_digests(document_digests: Digests, changed: np.ndarray) -> Digests:
+    """Their digests."""
+    return document_digests[changed]
 
 
 def expired_ids(stored_documents: StoredDocuments, seen: np.ndarray) -> pa.Array:
     """The stored ids that no document of the corpus explains. `seen`: `bool [d]`, over the stored digests."""
     return to_hex(stored_documents.ids[~seen[stored_documents.document_of]])
+
+
+def _repeated(digests: Digests, identities: np.ndarray) -> np.ndarray:
+    return np.isin(digests.identities(), identities) if len(identities) else np.zeros(len(digests), bool)
 
 
 def _id_bytes(stored_ids: Iterable[pa.Array]) -> Iterator[np.ndarray]:

@@ -2,28 +2,20 @@
 
 import difflib
 import gc
-import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-# Hamilton imports whatever extensions it finds, for seconds, and reports its use: neither is wanted here.
-os.environ.setdefault("HAMILTON_AUTOLOAD_EXTENSIONS", "0")
-os.environ.setdefault("HAMILTON_TELEMETRY_ENABLED", "false")
-# When a node fails, Hamilton logs its inputs, texts and all; the exception itself says enough.
-logging.getLogger("hamilton").setLevel(logging.CRITICAL)
-
-from hamilton import driver  # noqa: E402
-
-from squadron.dataflow import changes, cuts, documents, evaluation, passages, records  # noqa: E402
-from squadron.dataflow.node_spans import node_spans  # noqa: E402
-from squadron.errors import SettingsError  # noqa: E402
-from squadron.process.heap import bound_heap  # noqa: E402
-from squadron.settings.registry import load  # noqa: E402
-from squadron.settings.schema import Settings  # noqa: E402
+from squadron.dataflow import changes, cuts, documents, evaluation, passages, records
+from squadron.dataflow.node_spans import node_spans
+from squadron.errors import SettingsError
+from squadron.process.hamilton_runtime import driver
+from squadron.process.heap import bound_heap
+from squadron.settings.registry import load
+from squadron.settings.schema import Settings
+from squadron.stores import side_effects
 
 KEPT = frozenset({"client", "device", "dimension", "model", "passage_tokens", "tokenizer", "vector_space"})
 """Nodes whose values stay, once something has asked for them."""
@@ -149,7 +141,9 @@ def draw(settings: Settings, path: Path) -> None:
     image = path.suffix.removeprefix(".") or "svg"
     if image not in ("svg", "png", "pdf"):
         raise SettingsError(f"{path.name}: wanted a name ending in .svg, .png or .pdf")
-    drawing = build_driver(settings).display_all_functions(render_kwargs={"view": False}, show_legend=True)
+    drawing = build_driver(settings).display_all_functions(
+        render_kwargs={"view": False}, show_legend=True, custom_style_function=_style
+    )
     try:
         path.write_bytes(drawing.pipe(format=image))
     except graphviz.ExecutableNotFound:
@@ -158,3 +152,10 @@ def draw(settings: Settings, path: Path) -> None:
         ) from None
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _style(*, node: Any, node_class: str) -> tuple[dict[str, str], str, str | None]:
+    """How a node is drawn: Graphviz's attributes, Hamilton's class, and its words in the legend."""
+    if node.tags.get(side_effects.TAG):
+        return {"fillcolor": "#f6c8a8", "penwidth": "2"}, node_class, "changes the store"
+    return {}, node_class, None

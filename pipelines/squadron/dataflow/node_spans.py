@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from hamilton.lifecycle import NodeExecutionHook
+from squadron.process.hamilton_runtime import NodeExecutionHook
 
 
 def node_spans() -> list[NodeExecutionHook]:

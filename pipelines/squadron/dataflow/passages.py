@@ -3,10 +3,10 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from hamilton.function_modifiers import config
 
 from squadron.dataflow.filling import filled
 from squadron.errors import SettingsError
+from squadron.process.hamilton_runtime import config
 
 MIN_TOKENS = 16
 

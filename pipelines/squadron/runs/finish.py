@@ -84,8 +84,8 @@ def _unwritten(catalog: Generations, plan: Plan, quarantined: int) -> Digests:
         live_documents = _stored(catalog, plan.live).digests.identities()
         if missing_count := len(np.intersect1d(live_documents, lacking.identities())):
             raise GuardError(
-                f"{plan.generation} would lack {missing_count} documents of the live {plan.live}, for the embedding service "
-                "refused them: `squadron quarantine` lists them, and why. Mend them, or take them out of "
+                f"{plan.generation} would lack {missing_count} documents of the live {plan.live}, for the embedding "
+                "service refused them: `squadron quarantine` lists them, and why. Mend them, or take them out of "
                 f"the corpus; `promote --force {plan.generation}` makes it live all the same"
             )
     return lacking

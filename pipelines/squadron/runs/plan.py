@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from squadron.corpus.guards import check_candidate, check_corpus
 from squadron.corpus.quarantine import Findings
 from squadron.corpus.quarantine import folder as quarantine_folder
 from squadron.corpus.questions import questions_digest
@@ -120,7 +121,7 @@ def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations
         if writer:
             _sweep(settings, folder, run_id)
         corpus, staged, writer = _compared(settings, graph, target.stored, run_id, writer)
-        _check(corpus, target)
+        _check(settings, corpus, target)
         cost = affordable_cost(settings, staged.estimated_tokens)
         canary = None
         if writer and (staged.estimated_tokens or is_remote(settings)):
@@ -204,12 +205,12 @@ def _compared(
     return corpus, staged, writer
 
 
-def _check(corpus: Corpus, target: _Target) -> None:
+def _check(settings: Settings, corpus: Corpus, target: _Target) -> None:
     """Raise when the corpus cannot be what its owner wants to be indexed, or the generation would lack documents."""
     replaced = target.replaced
-    corpus.check(target.catalog[replaced].documents if replaced else None)
+    check_corpus(settings, corpus, target.catalog[replaced].documents if replaced else None)
     if replaced and corpus.unread:
-        corpus.check_candidate(target.documents_of(replaced).digests)
+        check_candidate(corpus, target.documents_of(replaced).digests)
 
 
 def _expired(graph: Graph, corpus: Corpus, stored: StoredDocuments) -> pa.Array:

@@ -13,6 +13,7 @@ from typing import TypedDict
 import numpy as np
 import pyarrow as pa
 
+from squadron.corpus.guards import check_corpus
 from squadron.corpus.quarantine import Findings
 from squadron.corpus.reading import Corpus
 from squadron.dataflow.cached_vectors import opened_cache
@@ -119,7 +120,7 @@ def _verified(settings: Settings, repair: bool, vectors: int | None) -> VerifyRe
         for passages in _passages(corpus, graph):
             comparison.add(passages)
             progress.add(passages.num_rows)
-        corpus.check(None)
+        check_corpus(settings, corpus, None)
         extra, held_back = comparison.unexplained(corpus)
         if repair and len(extra):
             _refuse_many(settings, len(extra), len(stored.ids))
@@ -173,7 +174,7 @@ def _checked_before(settings: Settings, graph: Graph, stored: StoredDocuments, r
             break
         repeated += more
     if repair:
-        corpus.check(None)
+        check_corpus(settings, corpus, None)
         affordable_cost(settings, tokens)
     return repeated
 

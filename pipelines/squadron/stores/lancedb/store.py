@@ -21,6 +21,7 @@ from squadron.stores.lancedb.tables import Database
 from squadron.stores.live_pointer import promote, refuse_foreign, refuse_live
 from squadron.stores.record_checks import checked_filter, distinct_records, refuse_other, text_columns
 from squadron.stores.record_schema import VECTOR_COLUMN, record_schema
+from squadron.stores.side_effects import side_effect
 
 IDS_PER_CALL = 5_000
 _METRIC = b"squadron.metric"
@@ -35,6 +36,7 @@ def client(store_settings: LanceDBSettings) -> Database:
     return database
 
 
+@side_effect
 def generation_table(
     client: Database,
     collection_name: str,
@@ -78,6 +80,7 @@ def stored_rows(generation_table: lancedb.table.Table, wanted_ids: pa.Array) -> 
     return pa.concat_tables(part.replace_schema_metadata() for part in parts)
 
 
+@side_effect
 def rows_written(generation_table: lancedb.table.Table, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced."""
     names = generation_table.schema.names
@@ -98,6 +101,7 @@ def rows_written(generation_table: lancedb.table.Table, records: pa.Table) -> in
     return written
 
 
+@side_effect
 def rows_deleted(generation_table: lancedb.table.Table, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
     deleted = 0
@@ -120,6 +124,7 @@ def version(generation_table: lancedb.table.Table) -> int | None:
         return int(generation_table.version)
 
 
+@side_effect
 def restored(generation_table: lancedb.table.Table, earlier_version: int) -> int:
     """The number of rows, after the generation holds again what it held at that version."""
     with tables.reported(f"version {earlier_version} of {generation_table.uri} could not be restored"):
@@ -137,6 +142,7 @@ def earlier_table(client: Database, generation: str, earlier_version: int) -> la
     return table
 
 
+@side_effect
 def index_built(
     generation_table: lancedb.table.Table, metric: str, store_settings: LanceDBSettings, kept_version: int | None
 ) -> str:
@@ -172,6 +178,7 @@ def generation_records(client: Database, collection_name: str) -> dict[str, Stor
     return catalog.records(client, collection_name)
 
 
+@side_effect
 def record_stored(
     client: Database, collection_name: str, generation: str, record_text: str, expected_revision: int
 ) -> StoredRecord:
@@ -187,6 +194,7 @@ def live_generation(client: Database, collection_name: str) -> LivePointer | Non
     return catalog.pointer(client, collection_name)
 
 
+@side_effect
 def promoted(client: Database, collection_name: str, generation: str, expected_live: str | None) -> LivePointer:
     """The live pointer, moved to the generation.
 
@@ -197,6 +205,7 @@ def promoted(client: Database, collection_name: str, generation: str, expected_l
     return promote(collection_name, generation, expected_live, existing, read, move)
 
 
+@side_effect
 def dropped(client: Database, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one, and for another collection's."""
     refuse_live(collection_name, generation, catalog.pointer(client, collection_name))

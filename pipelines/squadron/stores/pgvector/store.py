@@ -23,6 +23,7 @@ from squadron.stores.pgvector.rows import write
 from squadron.stores.pgvector.schema import Table
 from squadron.stores.record_checks import distinct_records, refuse_other
 from squadron.stores.record_schema import VECTOR_COLUMN, record_schema
+from squadron.stores.side_effects import side_effect
 
 IDS_PER_CALL = 10_000
 
@@ -34,6 +35,7 @@ def client(store_settings: PgvectorSettings) -> Database:
     return database
 
 
+@side_effect
 def generation_table(
     client: Database,
     collection_name: str,
@@ -85,6 +87,7 @@ def stored_rows(generation_table: Table, wanted_ids: pa.Array) -> pa.Table:
     return pa.concat_tables(parts)
 
 
+@side_effect
 def rows_written(generation_table: Table, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced.
 
@@ -96,6 +99,7 @@ def rows_written(generation_table: Table, records: pa.Table) -> int:
     return write(generation_table, records)
 
 
+@side_effect
 def rows_deleted(generation_table: Table, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
     delete = SQL("DELETE FROM {} WHERE id = ANY(%s)").format(generation_table.quoted)
@@ -119,6 +123,7 @@ def version(generation_table: Table) -> int | None:
     return None
 
 
+@side_effect
 def restored(generation_table: Table, earlier_version: int) -> int:
     """Raises StoreError: there is no earlier version to return to."""
     raise StoreError(f"Postgres keeps no earlier versions: {generation_table.name!r} was not changed")
@@ -129,6 +134,7 @@ def earlier_table(client: Database, generation: str, earlier_version: int) -> Ta
     raise StoreError(f"Postgres keeps no earlier versions of {generation!r}")
 
 
+@side_effect
 def index_built(
     generation_table: Table, metric: str, store_settings: PgvectorSettings, kept_version: int | None
 ) -> str:
@@ -156,6 +162,7 @@ def generation_records(client: Database, collection_name: str) -> dict[str, Stor
     return catalog.records(client, collection_name)
 
 
+@side_effect
 def record_stored(
     client: Database, collection_name: str, generation: str, record_text: str, expected_revision: int
 ) -> StoredRecord:
@@ -171,6 +178,7 @@ def live_generation(client: Database, collection_name: str) -> LivePointer | Non
     return catalog.pointer(client, collection_name)
 
 
+@side_effect
 def promoted(client: Database, collection_name: str, generation: str, expected_live: str | None) -> LivePointer:
     """The live pointer, moved to the generation.
 
@@ -181,6 +189,7 @@ def promoted(client: Database, collection_name: str, generation: str, expected_l
     return promote(collection_name, generation, expected_live, existing, read, move)
 
 
+@side_effect
 def dropped(client: Database, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one, and for another collection's."""
     refuse_live(collection_name, generation, catalog.pointer(client, collection_name))

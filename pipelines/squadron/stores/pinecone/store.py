@@ -24,6 +24,7 @@ from squadron.stores.pinecone.rows import Namespace
 from squadron.stores.record_checks import distinct_records, refuse_other
 from squadron.stores.record_revisions import first_record
 from squadron.stores.record_schema import record_schema
+from squadron.stores.side_effects import side_effect
 
 IDS_PER_DELETE, IDS_PER_FETCH = 1_000, 100
 
@@ -39,6 +40,7 @@ def client(store_settings: PineconeSettings) -> Connection:
     return connection
 
 
+@side_effect
 def generation_table(
     client: Connection,
     collection_name: str,
@@ -79,6 +81,7 @@ def stored_rows(generation_table: Namespace, wanted_ids: pa.Array) -> pa.Table:
     return pa.Table.from_pylist([row for part in parts for row in part], columns)
 
 
+@side_effect
 def rows_written(generation_table: Namespace, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced.
 
@@ -91,6 +94,7 @@ def rows_written(generation_table: Namespace, records: pa.Table) -> int:
     return writes.write_all(generation_table, distinct)
 
 
+@side_effect
 def rows_deleted(generation_table: Namespace, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
     if not len(expired_ids):
@@ -116,6 +120,7 @@ def version(generation_table: Namespace) -> int | None:
     return None
 
 
+@side_effect
 def restored(generation_table: Namespace, earlier_version: int) -> int:
     """Raises StoreError: there is no earlier version to return to."""
     raise StoreError(f"Pinecone keeps no earlier versions: {generation_table.name!r} was not changed")
@@ -126,6 +131,7 @@ def earlier_table(client: Connection, generation: str, earlier_version: int) -> 
     raise StoreError(f"Pinecone keeps no earlier versions of {generation!r}")
 
 
+@side_effect
 def index_built(
     generation_table: Namespace, metric: str, store_settings: PineconeSettings, kept_version: int | None
 ) -> str:
@@ -146,6 +152,7 @@ def generation_records(client: Connection, collection_name: str) -> dict[str, St
     return {entry.generation: entry.record for entry in catalog.entries(client, collection=collection_name)}
 
 
+@side_effect
 def record_stored(
     client: Connection, collection_name: str, generation: str, record_text: str, expected_revision: int
 ) -> StoredRecord:
@@ -162,6 +169,7 @@ def live_generation(client: Connection, collection_name: str) -> LivePointer | N
     return catalog.pointer(client, collection_name)
 
 
+@side_effect
 def promoted(client: Connection, collection_name: str, generation: str, expected_live: str | None) -> LivePointer:
     """The live pointer, moved to the generation.
 
@@ -180,6 +188,7 @@ def promoted(client: Connection, collection_name: str, generation: str, expected
     )
 
 
+@side_effect
 def dropped(client: Connection, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one and for another collection's."""
     refuse_live(collection_name, generation, catalog.pointer(client, collection_name))

@@ -19,6 +19,7 @@ from squadron.stores.contract import LivePointer, StoredRecord
 from squadron.stores.live_pointer import promote, refuse_foreign, refuse_live
 from squadron.stores.record_checks import distinct_records, refuse_other
 from squadron.stores.record_schema import record_schema
+from squadron.stores.side_effects import side_effect
 from squadron.stores.weaviate import catalog
 from squadron.stores.weaviate.connection import Connection, connected
 from squadron.stores.weaviate.index import wait_for_index
@@ -50,6 +51,7 @@ def client(store_settings: WeaviateSettings) -> Connection:
     return connected(store_settings)
 
 
+@side_effect
 def generation_table(
     client: Connection,
     collection_name: str,
@@ -95,6 +97,7 @@ def stored_rows(generation_table: Generation, wanted_ids: pa.Array) -> pa.Table:
     return pa.Table.from_pylist([row for part in parts for row in part], columns)
 
 
+@side_effect
 def rows_written(generation_table: Generation, records: pa.Table) -> int:
     """The number of distinct records written. Ids that are there already are replaced.
 
@@ -116,6 +119,7 @@ def rows_written(generation_table: Generation, records: pa.Table) -> int:
     return records.num_rows
 
 
+@side_effect
 def rows_deleted(generation_table: Generation, expired_ids: pa.Array) -> int:
     """The number of rows deleted; ids that are not there count for nothing."""
     batches = id_batches(expired_ids, IDS_PER_DELETE)
@@ -133,6 +137,7 @@ def version(generation_table: Generation) -> int | None:
     return None
 
 
+@side_effect
 def restored(generation_table: Generation, earlier_version: int) -> int:
     """Raises StoreError: there is no earlier version to return to."""
     raise StoreError(f"Weaviate keeps no earlier versions: {generation_table.name!r} was not changed")
@@ -143,6 +148,7 @@ def earlier_table(client: Connection, generation: str, earlier_version: int) -> 
     raise StoreError(f"Weaviate keeps no earlier versions of {generation!r}")
 
 
+@side_effect
 def index_built(
     generation_table: Generation, metric: str, store_settings: WeaviateSettings, kept_version: int | None
 ) -> str:
@@ -166,6 +172,7 @@ def generation_records(client: Connection, collection_name: str) -> dict[str, St
     return catalog.records(client, collection_name)
 
 
+@side_effect
 def record_stored(
     client: Connection, collection_name: str, generation: str, record_text: str, expected_revision: int
 ) -> StoredRecord:
@@ -182,6 +189,7 @@ def live_generation(client: Connection, collection_name: str) -> LivePointer | N
     return catalog.pointer(client, collection_name)
 
 
+@side_effect
 def promoted(client: Connection, collection_name: str, generation: str, expected_live: str | None) -> LivePointer:
     """The live pointer, moved to the generation, and the alias after it.
 
@@ -195,6 +203,7 @@ def promoted(client: Connection, collection_name: str, generation: str, expected
     return pointer
 
 
+@side_effect
 def dropped(client: Connection, collection_name: str, generation: str) -> str:
     """The generation, after it was removed. Raises StoreError for the live one, and for another collection's."""
     refuse_live(collection_name, generation, catalog.pointer(client, collection_name))
