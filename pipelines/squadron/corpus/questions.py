@@ -43,7 +43,8 @@ class QuestionSample:
         return self._rows.drop_columns(["key"]).combine_chunks()
 
 
-def questions_digest(questions: pa.Table) -> str:
-    """Equal digests are equal questions, relevant documents included."""
-    rows = zip(*(column.to_pylist() for column in questions.columns), strict=True)
-    return blake2b(repr(list(rows)).encode(), digest_size=8).hexdigest()
+def questions_digest(questions: pa.Table, prompt: str = "") -> str:
+    """Equal digests are equal questions, asked with the same prompt, relevant documents included."""
+    rows = list(zip(*(column.to_pylist() for column in questions.columns), strict=True))
+    asked = (prompt, rows) if prompt else rows
+    return blake2b(repr(asked).encode(), digest_size=8).hexdigest()

@@ -4,17 +4,23 @@ import numpy as np
 
 from squadron.cache.vectors import EmbeddingCache
 from squadron.dataflow.driver import Graph
-from squadron.dataflow.vector_space import embedding_space
+from squadron.dataflow.vector_space import embedding_space, query_prompt
 from squadron.embeddings.remote.failures import RefusedTextsError
 from squadron.embeddings.remote.remote_model import Answered
 from squadron.settings.schema import Settings
 
 
 def opened_cache(settings: Settings, graph: Graph, kind: str = "passage") -> EmbeddingCache | None:
-    """The cache of the configured vector space, for passages or for queries; None if there is to be none."""
+    """The cache of the configured vector space, for passages or for queries; None if there is to be none.
+
+    The prompt of queries is no part of the vector space, for passages do not depend on it; vectors of queries do.
+    """
     if not settings.cache.path:
         return None
-    return EmbeddingCache(settings.cache.path, {**embedding_space(settings, graph), "kind": kind})
+    space = {**embedding_space(settings, graph), "kind": kind}
+    if kind == "query" and (prompt := query_prompt(settings)):
+        space["query_prompt"] = prompt
+    return EmbeddingCache(settings.cache.path, space)
 
 
 def cached_vectors(graph: Graph, cache: EmbeddingCache | None, node: str, texts: list[str]) -> tuple[np.ndarray, int]:
@@ -46,7 +52,7 @@ def cached_vectors(graph: Graph, cache: EmbeddingCache | None, node: str, texts:
             cache.remove(pieces)
     if refusal is not None:
         reasons = {int(missing[position]): reason for position, reason in refusal.reasons.items()}
-        raise RefusedTextsError(refusal.service, reasons, vectors) from refusal
+        raise RefusedTextsError(refusal.service, reasons, vectors, len(texts) - len(missing)) from refusal
     return vectors, len(texts) - len(missing)
 
 

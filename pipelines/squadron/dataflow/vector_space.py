@@ -27,6 +27,11 @@ def vector_space(settings: Settings) -> dict[str, str]:
     }
 
 
+def query_prompt(settings: Settings) -> str:
+    """What the configured service puts before every question; empty where it is what the model's files say."""
+    return getattr(getattr(settings.embedding, settings.embedding.service), "query_prompt", None) or ""
+
+
 def fingerprint(vector_space: dict[str, str]) -> str:
     """A digest of a vector space: 32 hex digits."""
     return blake2b(repr(sorted(vector_space.items())).encode(), digest_size=16).hexdigest()

@@ -42,18 +42,13 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0, generations: Ge
     graph, record = catalog.graph, catalog.planned(plan.generation, plan.run_id)
     table = catalog.table(plan.generation)
     expired = staging.read_table(f"{plan.folder}/expired.parquet")["id"].combine_chunks() if plan.deleted else _NO_IDS
-    unwritten = _unwritten(catalog, plan, quarantined) if quarantined else Digests.joined([])
     # The rows of a document whose new version is not whole are what readers have.
+    unwritten = _unwritten(catalog, plan, expired, quarantined) if quarantined or plan.deleted else Digests.joined([])
     held_back = np.isin(_documents(expired).identities(), unwritten.identities())
     if len(expired):
         graph.value("rows_deleted", generation_table=table, expired_ids=expired.filter(pa.array(~held_back)))
     rows = graph.value("row_count", generation_table=table)
-    planned_rows = plan.passages - len(unwritten) + held_back.sum()
-    if rows != planned_rows:
-        raise StoreError(
-            f"generation {plan.generation!r} holds {rows} rows, the plan wants {planned_rows}: "
-            "it was not promoted. Ingest again: what is missing is written, what is too much deleted"
-        )
+    _check_count(plan, rows, plan.passages - len(unwritten) + int(held_back.sum()))
     index = record.index
     if plan.to_embed or plan.deleted or not index:
         index = graph.value("index_built", generation_table=table, kept_version=record.base_version)
@@ -66,20 +61,35 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0, generations: Ge
     return Finished(rows, deleted, index, time.monotonic() - started, stay)
 
 
-def _unwritten(catalog: Generations, plan: Plan, quarantined: int) -> Digests:
+def _check_count(plan: Plan, rows: int, planned_rows: int, consequence: str = "it was not promoted") -> None:
+    if rows != planned_rows:
+        raise StoreError(
+            f"generation {plan.generation!r} holds {rows} rows, the plan wants {planned_rows}: "
+            f"{consequence}. Ingest again: what is missing is written, what is too much deleted"
+        )
+
+
+def _unwritten(catalog: Generations, plan: Plan, expired: pa.Array, quarantined: int) -> Digests:
     """The documents of the planned passages that the store lacks, one for each passage.
 
-    Raises StoreError when more are lacking than the service refused, GuardError when the live generation has such a
-    document, and this one is to take its place.
+    It is asked before anything is deleted: what takes the place of the expired rows has to be there. Raises StoreError
+    when more are lacking than the service refused, or other rows are there than the plan and the expired ones,
+    GuardError when the live generation has such a document, and this one is to take its place.
     """
     planned = from_hex(staging.planned_ids(plan.folder), ID_DIGITS)[0]
     stored = _stored(catalog, plan.generation)
-    lacking = Digests.read(planned[~np.isin(as_keys(planned), as_keys(stored.ids))])
+    stored_keys = as_keys(stored.ids)
+    lacking = Digests.read(planned[~np.isin(as_keys(planned), stored_keys)])
     if len(lacking) > quarantined:
+        live = plan.generation == plan.live
+        consequence = "nothing was deleted, and readers have what they had" if live else "it was not promoted"
         raise StoreError(
             f"generation {plan.generation!r} lacks {len(lacking)} of the {len(planned)} planned passages, the service "
-            f"refused {quarantined}: it was not promoted. Ingest again: what is missing is written"
+            f"refused {quarantined}: {consequence}. Was a shard skipped, or marked as done? Ingest again: what is "
+            "missing is written"
         )
+    still_stored = int(np.isin(as_keys(from_hex(expired, ID_DIGITS)[0]), stored_keys).sum())
+    _check_count(plan, len(stored.ids) - still_stored, plan.passages - len(lacking), "nothing was deleted")
     if plan.live and plan.live in catalog and plan.live != plan.generation:
         live_documents = _stored(catalog, plan.live).digests.identities()
         if missing_count := len(np.intersect1d(live_documents, lacking.identities())):

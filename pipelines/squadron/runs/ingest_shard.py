@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -57,7 +56,7 @@ def ingest_shard(
     catalog = Generations.of(settings) if generations is None else generations
     graph = catalog.graph
     catalog.planned(plan.generation, plan.run_id)
-    table = catalog.writable_table(plan.generation)
+    catalog.writable_table(plan.generation)  # before anything is paid for
     cache = opened_cache(settings, graph)
     stage = f"ingest {shard.number + 1}/{len(plan.shards)}" if len(plan.shards) > 1 else "ingest"
     progress = Progress(stage, shard.passages, "passages")
@@ -69,7 +68,7 @@ def ingest_shard(
     done = overlapped(
         _batches(graph, shard, settings.ingest.batch_passages),
         lambda passages, texts: _embedded(graph, cache, passages, texts, spending, refused, batched),
-        lambda embedded: _written(graph, table, embedded, progress),
+        lambda embedded: _written(catalog, plan, embedded, progress),
         spending.check,
     )
     if batched:
@@ -131,7 +130,7 @@ def _embedded(
         else:
             vectors, cached = cached_vectors(graph, cache, "embeddings", texts)
     except RefusedTextsError as refusal:
-        vectors, cached, reasons = refusal.embeddings, 0, refusal.reasons
+        vectors, cached, reasons = refusal.embeddings, refusal.cached, refusal.reasons
     except BaseException:
         spending.note(0)  # requests that were answered before this one failed were billed
         raise
@@ -144,9 +143,13 @@ def _embedded(
     return _Embedded(passages, vectors, counts)
 
 
-def _written(graph: Graph, generation_table: Any, embedded: _Embedded, progress: Progress) -> Ingested:
+def _written(catalog: Generations, plan: Plan, embedded: _Embedded, progress: Progress) -> Ingested:
+    """Write a batch, unless another run has planned for the generation since: embedding may have taken long."""
+    catalog.read()
+    catalog.planned(plan.generation, plan.run_id)
     passages, vectors = embedded.passages, embedded.vectors
-    written = graph.value("rows_written", passages=passages, embeddings=vectors, generation_table=generation_table)
+    table = catalog.writable_table(plan.generation)
+    written = catalog.graph.value("rows_written", passages=passages, embeddings=vectors, generation_table=table)
     progress.add(passages.num_rows + embedded.counts.quarantined)
     return replace(embedded.counts, written=written)
 

@@ -18,7 +18,7 @@ from squadron.dataflow.cached_cuts import CutCache
 from squadron.dataflow.cached_vectors import opened_cache
 from squadron.dataflow.changes import StoredDocuments
 from squadron.dataflow.driver import Graph, shared_graph
-from squadron.dataflow.vector_space import generation_name, vector_space
+from squadron.dataflow.vector_space import generation_name, query_prompt, vector_space
 from squadron.embeddings.tokenization import is_upper_bound
 from squadron.generations.catalog import Generations
 from squadron.generations.model_canary import checked_model
@@ -153,7 +153,7 @@ def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations
         cost=cost,
         questions=questions.num_rows,
         asked=asked,
-        questions_digest=questions_digest(questions),
+        questions_digest=questions_digest(questions, query_prompt(settings)),
         example_question=questions["question"][0].as_py() if questions.num_rows else None,
         seconds=time.monotonic() - started,
         held_back=corpus.withheld_passages,

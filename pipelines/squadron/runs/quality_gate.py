@@ -22,6 +22,8 @@ from squadron.stores.record_schema import vectors_of
 log = logging.getLogger(__name__)
 
 ROWS_CHECKED = 256
+ROUNDING = 1e-9
+"""By how much a difference of two recalls may miss its value: .9 - .85 is more than .05."""
 LEAST_ANSWERABLE = 0.5
 """The share of the questions that must be asked for the figures to mean something."""
 
@@ -128,9 +130,9 @@ def _objection(settings: Settings, plan: Plan, evaluation: Evaluation) -> str | 
     recall, before = evaluation.metrics.get("recall_at_10"), evaluation.live_metrics.get("recall_at_10")
     if recall is None or (evaluation.reused and plan.generation == plan.live):
         return None
-    if recall < gate.min_recall_at_10:
+    if recall < gate.min_recall_at_10 - ROUNDING:
         return f"recall@10 is {recall:.4f} on {asked}, gate.min_recall_at_10 wants {gate.min_recall_at_10:.4f}"
-    if before is not None and before - recall > gate.max_drop:
+    if before is not None and before - recall > gate.max_drop + ROUNDING:
         return (
             f"recall@10 fell from {before:.4f} ({plan.live}) to {recall:.4f} on {asked}, "
             f"gate.max_drop allows {gate.max_drop:.4f}"

@@ -47,7 +47,7 @@ class RefusedRequestError(EmbeddingError):
 class RefusedTextsError(EmbeddingError):
     """The service refused some of the texts; the others have their vectors."""
 
-    def __init__(self, service: str, reasons: dict[int, str], embeddings: np.ndarray) -> None:
+    def __init__(self, service: str, reasons: dict[int, str], embeddings: np.ndarray, cached: int = 0) -> None:
         first = min(reasons)
         super().__init__(
             f"{service} refused {len(reasons)} of {len(embeddings)} texts, the first at position {first}: "
@@ -58,6 +58,8 @@ class RefusedTextsError(EmbeddingError):
         """Position of each refused text -> what the service said."""
         self.embeddings = embeddings
         """`float32 [texts, dimension]`; the rows of refused texts are NaN."""
+        self.cached = cached
+        """How many of these came from the cache."""
 
 
 def failure(status: int, reason: str, headers: Mapping[str, str], advice: Mapping[int, str]) -> EmbeddingError:
