@@ -109,11 +109,11 @@ def test_the_version_before_stays_until_the_service_takes_the_new_one(
 def test_of_a_version_that_is_not_whole_the_one_before_stays_beside_its_passages(
     openai: OpenAIServer, openai_settings: Changed, tmp_path: Path
 ) -> None:
-    changes = {"evaluation.max_questions": 0, "passages.max_tokens": 16, "guard.max_quarantined_fraction": 0.1}
+    changes = {"evaluation.max_questions": 0, "passages.max_tokens": 32, "guard.max_quarantined_fraction": 0.1}
     settings, elsewhere = openai_settings(**changes), openai_settings(**changes, **{"store.lancedb.uri": "elsewhere"})
     ingest(settings)
     corpus, before = tmp_path / "corpus.jsonl", {*stored_rows(settings, live(settings) or "")}
-    sentences = " ".join(f"This is sentence number {number}." for number in range(9))
+    sentences = " ".join(f"This is sentence number {number}." for number in range(25))
     corpus.write_text(corpus.read_text().replace("Line 7 of the corpus.", sentences))
     ingest(elsewhere)
     rows = stored_rows(elsewhere, live(elsewhere) or "").values()
@@ -344,8 +344,8 @@ def test_a_new_generation_that_would_lack_a_document_of_the_live_one_does_not_ta
 def test_a_refused_passage_that_is_there_already_is_not_missed(
     openai: OpenAIServer, openai_settings: Changed, tmp_path: Path
 ) -> None:
-    changes = {"evaluation.max_questions": 0, "passages.max_tokens": 16, "cache.path": None}
-    corpus, sentences = tmp_path / "corpus.jsonl", " ".join(f"This is sentence number {n}." for n in range(9))
+    changes = {"evaluation.max_questions": 0, "passages.max_tokens": 32, "cache.path": None}
+    corpus, sentences = tmp_path / "corpus.jsonl", " ".join(f"This is sentence number {n}." for n in range(25))
     corpus.write_text(corpus.read_text().replace("Line 7 of the corpus.", sentences))
     elsewhere = openai_settings(**changes, **{"store.lancedb.uri": "elsewhere"})
     ingest(elsewhere)
