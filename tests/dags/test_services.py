@@ -123,6 +123,7 @@ def test_a_task_is_tried_again_when_the_service_asked_and_does_not_wait_for_it_i
     assert retries[before:] == [("c", 1)]
 
 
+@pytest.mark.slow
 def test_a_wrong_key_fails_the_run_at_once(
     airflow: LocalAirflow, settings: dict[str, Any], cohere: CohereServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -203,6 +203,7 @@ class StoreContract:
         assert store.generation().count() == 100
         assert sorted(store.generation().ids()) == ids(range(100))
 
+    @pytest.mark.slow
     def test_processes_that_create_and_write_the_same_at_once_store_it_once(self, store: Store) -> None:
         outcomes = at_once_in_processes(store, _create_and_write, [records(range(60)), records(range(20, 80))])
         assert outcomes == [60, 60]

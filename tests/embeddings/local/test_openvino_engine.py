@@ -157,6 +157,7 @@ def test_no_texts_give_no_vectors(engine) -> None:
     assert engine("auto").encode([]).shape == (0, 384)
 
 
+@pytest.mark.slow
 def test_more_texts_than_are_taken_at_a_time_all_come_back(engine) -> None:
     texts = [f"number {number}" for number in range(2100)]
 
@@ -205,6 +206,7 @@ def _fast_path(out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", _FAST_PATH, str(out)], stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_load_no_torch_and_report_to_nobody(tmp_path, engine) -> None:
     started = [_fast_path(tmp_path / f"{number}.npy") for number in range(2)]
 

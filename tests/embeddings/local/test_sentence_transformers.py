@@ -119,6 +119,7 @@ def test_what_is_neither_a_folder_nor_a_name_of_the_hub_is_refused(model, name):
         model(model=name).value("model_folder")
 
 
+@pytest.mark.slow
 def test_a_hub_is_asked_once_and_unreachable_hubs_are_told_from_unknown_models(tmp_path):
     repository = copied(tmp_path / "repository")
     (repository / "model.safetensors").unlink()  # 90 MB, not needed here
