@@ -27,12 +27,12 @@ class Approval(ApprovalOperator):
         try:
             return super().execute_complete(context, event)
         except HITLRejectException as rejection:
-            from squadron.runs.promote import withdraw
+            from squadron.runs.live_sync import withdraw_in_step
 
             pull = context["ti"].xcom_pull
             settings = read_settings(pull(task_ids="resolve"))
             plan = read_plan(pull(task_ids="plan", key="plan"))
-            raise HITLRejectException(f"{rejection}: {withdraw(settings, plan)}") from None
+            raise HITLRejectException(f"{rejection}: {withdraw_in_step(settings, plan)}") from None
 
 
 def approval_task() -> Approval:

@@ -96,13 +96,13 @@ def promote(
     evaluation: JsonObject,
 ) -> RunReport:
     """Make the generation live if it is good enough, and return the report of the run."""
-    from squadron.runs.promote import promote
+    from squadron.runs.live_sync import promote_in_step
     from squadron.runs.report import run_report
     from squadron.runs.results import Evaluation, Finished
 
     run_settings, run_plan = read_settings(settings), read_plan(plan)
     run_finished, run_evaluation = read_payload(Finished, finished), read_payload(Evaluation, evaluation)
-    promotion = promote(run_settings, run_plan, run_evaluation)
+    promotion = promote_in_step(run_settings, run_plan, run_evaluation)
     report = run_report(run_plan, sum_of_shards(ingested), run_finished, run_evaluation, promotion)
     announce_change(run_settings, report, index_alias(collection))
     record_promotion(run_settings, report)

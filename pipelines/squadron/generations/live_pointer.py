@@ -9,6 +9,16 @@ from squadron.settings.schema import Settings
 
 
 @dataclass(frozen=True)
+class LiveSync:
+    """What a run did to the live generation beside the one that it was about."""
+
+    generation: str
+    written: int
+    deleted: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Promotion:
     """Which generation is live now."""
 
@@ -20,6 +30,8 @@ class Promotion:
     collected: list[str] = field(default_factory=list)
     """Old generations that were dropped."""
     seconds: float = 0.0
+    live_sync: LiveSync | None = None
+    """What was done to the live generation, when it is not the one that the run was about."""
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,16 @@ def live_catalog(settings: Settings) -> tuple[Generations, str]:
         ) from error
 
 
+def live_settings(settings: Settings) -> tuple[Settings, str]:
+    """The settings by which the live generation was made, at today's addresses, and that generation's name.
+
+    Raises StoreError when there is no live generation, or its settings are not known to this version.
+    """
+    catalog, live = live_catalog(settings)
+    recorded = catalog[live].settings
+    return (settings if recorded is None else _as_recorded(settings, recorded)), live
+
+
 def _as_recorded(settings: Settings, recorded: RecordedSettings) -> Settings:
     """Today's settings with those of a generation where these define its vectors."""
     plain = settings.model_dump()

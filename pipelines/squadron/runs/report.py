@@ -1,5 +1,6 @@
 """Report: what a run did, as one plain object; the same for the command line and the DAG."""
 
+from dataclasses import asdict
 from typing import TypedDict
 
 from squadron.generations.live_pointer import Promotion
@@ -34,6 +35,8 @@ class RunReport(TypedDict):
     held_back: int
     rows: int
     collected: list[str]
+    live_sync: dict[str, str | int | float] | None
+    """What was done to the live generation, when the run was about another: generation, written, deleted, seconds."""
     counts: RunCounts
     metrics: dict[str, float | None]
     questions: int
@@ -87,6 +90,7 @@ def run_report(
         "held_back": plan.held_back + finished.held_back,
         "rows": finished.rows,
         "collected": promotion.collected,
+        "live_sync": asdict(promotion.live_sync) if promotion.live_sync else None,
         "counts": {
             "documents": plan.documents,
             "passages": plan.passages,

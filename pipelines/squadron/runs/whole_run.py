@@ -6,8 +6,8 @@ from squadron.runs.collection_lock import only_run
 from squadron.runs.evaluate import evaluate
 from squadron.runs.finish import finish
 from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.live_sync import promote_in_step
 from squadron.runs.plan import plan_run
-from squadron.runs.promote import promote
 from squadron.runs.report import RunReport, run_report
 from squadron.runs.results import Ingested
 from squadron.settings.schema import Settings
@@ -39,7 +39,7 @@ def _ingested(settings: Settings) -> RunReport:
         generations.read()  # another machine may have planned since
         finished = finish(settings, plan, ingested.quarantined, generations)
         evaluation = evaluate(settings, plan, generations)
-        promotion = promote(settings, plan, evaluation, generations)
+        promotion = promote_in_step(settings, plan, evaluation, generations)
     finally:
         staging.remove(plan.folder)  # nobody comes back to it: the next run plans anew
     return run_report(plan, ingested, finished, evaluation, promotion)

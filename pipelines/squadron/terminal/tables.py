@@ -87,6 +87,9 @@ def show_report(report: "RunReport", console: Console) -> None:
         console.print(_held_back(report["held_back"]), highlight=False, soft_wrap=True)
     if report["held"]:
         console.print(f"[yellow]not promoted:[/yellow] {report['held']}")
+    if sync := report["live_sync"]:
+        done = f"{sync['written']:,} written, {sync['deleted']:,} deleted"
+        console.print(f"[dim]{sync['generation']}, which readers see, was brought in step: {done}[/dim]")
 
 
 def show_matches(question: str, matches: "list[MatchedPassage]", console: Console, width: int = 160) -> None:

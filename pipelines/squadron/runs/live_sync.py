@@ -1,0 +1,144 @@
+"""Live sync: what readers see is kept in step with the corpus, whatever generation a run was about.
+
+A run builds, or keeps up to date, the generation of today's settings. Readers may see another: it was rolled back, the
+gate refused it, a person rejected it. Then the live generation is brought in step by its own recorded settings, and
+documents that left the corpus leave every generation that is kept for a rollback.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from squadron.corpus.reading import Corpus
+from squadron.dataflow.changes import StoredDocuments
+from squadron.dataflow.digests import to_hex
+from squadron.dataflow.vector_space import generation_name, vector_space
+from squadron.errors import GateError, SquadronError, StoreError
+from squadron.generations.catalog import Generations
+from squadron.generations.live_pointer import LiveSync, Promotion
+from squadron.generations.search import live_settings
+from squadron.runs.batched_shard import batched_shards
+from squadron.runs.evaluate import evaluate
+from squadron.runs.finish import finish
+from squadron.runs.ingest_shard import ingest_shard
+from squadron.runs.plan import plan_run
+from squadron.runs.promote import promote, withdraw
+from squadron.runs.results import Evaluation, Ingested, Plan
+from squadron.settings.schema import Settings
+from squadron.staging import shards as staging
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Behind:
+    """How far a generation is from the corpus, in documents."""
+
+    lacking: int
+    """That it does not hold, or holds in another version."""
+    left: int
+    """That it holds, and the corpus does not."""
+
+
+def promote_in_step(
+    settings: Settings, plan: Plan, evaluation: Evaluation, generations: Generations | None = None
+) -> Promotion:
+    """Promote the generation of a plan; where it is not to be live, bring the live one in step.
+
+    Raises what `promote` raises, after the live generation was brought in step where the gate refused; and StoreError,
+    which says how far behind the live generation is, where it could not be.
+    """
+    catalog = Generations.of(settings) if generations is None else generations
+    try:
+        promotion = promote(settings, plan, evaluation, catalog)
+    except GateError:
+        if plan.live and plan.live != plan.generation:
+            sync_live(settings, plan.run_id)
+        raise
+    if promotion.held:
+        return replace(promotion, live_sync=sync_live(settings, plan.run_id))
+    if plan.to_embed or plan.deleted:
+        _withdraw_from_kept(catalog, plan.generation)
+    return promotion
+
+
+def withdraw_in_step(settings: Settings, plan: Plan) -> str:
+    """As `withdraw`; where the generation was not live, the live one is brought in step."""
+    outcome = withdraw(settings, plan)
+    if plan.live and plan.live != plan.generation:
+        sync_live(settings, plan.run_id)
+    return outcome
+
+
+def sync_live(settings: Settings, run_id: str) -> LiveSync:
+    """Bring the live generation in step with the corpus, by the settings that it was made with.
+
+    Raises StoreError, which says how far behind it is, when that cannot be done.
+    """
+    started = time.monotonic()
+    own, live = live_settings(settings)
+    log.info("%s is what readers see: it is brought in step, too", live)
+    try:
+        if generation_name(own.collection, vector_space(own)) != live:
+            raise StoreError(f"its vectors are of {vector_space(own)} no more")
+        counts = _synced(own, f"{run_id} (live)")
+    except SquadronError as error:
+        behind = behind_corpus(settings, live)
+        raise StoreError(
+            f"{live} is what readers see, and could not be brought in step with the corpus: {error}. It lacks "
+            f"{behind.lacking} documents of the corpus, or their newest versions, and holds {behind.left} that left it"
+        ) from error
+    return LiveSync(live, counts.written, counts.deleted, time.monotonic() - started)
+
+
+def behind_corpus(settings: Settings, generation: str) -> Behind:
+    """How far a generation is from the configured corpus. Reads all of it; embeds nothing."""
+    catalog = Generations.of(settings)
+    stored: StoredDocuments = catalog.values(generation, "stored_documents")["stored_documents"]
+    corpus = Corpus(settings, catalog.graph, stored)
+    lacking = sum(documents.num_rows for documents in corpus.changes())
+    return Behind(lacking, int((~(corpus.seen | corpus.withheld(stored.digests))).sum()))
+
+
+@dataclass(frozen=True)
+class _Counts:
+    written: int
+    deleted: int
+
+
+def _synced(settings: Settings, run_id: str) -> _Counts:
+    catalog = Generations.of(settings)
+    plan = plan_run(settings, run_id, generations=catalog)
+    try:
+        batched = batched_shards(settings, plan.shards, plan)
+        ingested = sum(
+            (ingest_shard(settings, plan, shard, None, batched.get(shard.number), catalog) for shard in plan.shards),
+            Ingested(),
+        )
+        finished = finish(settings, plan, ingested.quarantined, catalog)
+        promote(settings, plan, evaluate(settings, plan, catalog), catalog)
+    finally:
+        staging.remove(plan.folder)
+    return _Counts(ingested.written, finished.deleted)
+
+
+def _withdraw_from_kept(catalog: Generations, generation: str) -> None:
+    """Delete, from every other generation, the rows of documents that the generation of this run does not hold."""
+    others = [name for name, record in catalog.items() if name not in (generation, catalog.live) and record.is_whole]
+    if not others:
+        return
+    present = catalog.values(generation, "stored_documents")["stored_documents"].digests.identities()
+    for name in others:
+        stored: StoredDocuments = catalog.values(name, "stored_documents")["stored_documents"]
+        gone = ~np.isin(stored.digests.identities(), present)[stored.document_of]
+        if not gone.any():
+            continue
+        expired: pa.Array = to_hex(stored.ids[gone])
+        graph, table = catalog.graph, catalog.table(name)
+        deleted = graph.value("rows_deleted", generation_table=table, expired_ids=expired)
+        rows = graph.value("row_count", generation_table=table)
+        catalog.change(name, rows=rows, documents=None, questions_digest=None)
+        log.info("%d rows of documents that left the corpus were deleted from %s, which is kept", deleted, name)
