@@ -79,6 +79,10 @@ class GenerationRecord(BaseModel):
     """The generation that was live when this one was promoted: what a rollback returns to."""
     rolled_back_at: str | None = None
     """When a rollback left it; only a person makes it live again."""
+    awaiting_approval: bool = False
+    """It was measured, and a person is to say whether it goes live."""
+    refused_at: str | None = None
+    """When the gate, or a person, refused to make it live."""
     revision: int = Field(0, exclude=True)
     """Grows by one with each write; 0: not stored yet."""
 

@@ -33,5 +33,7 @@ def evaluate(settings: Settings, plan: Plan, generations: Generations | None = N
     metrics = (record.metrics or {}) if reused else asking.measured(catalog.table(plan.generation))
     before = figures_before(settings, catalog, plan, asking, questions)
     unsound = unsound_rows(catalog, plan)
+    if settings.gate.approval and plan.generation != plan.live:
+        catalog.change(plan.generation, plan.run_id, awaiting_approval=True)
     question_count = asking.questions.num_rows
     return Evaluation(metrics, before, unsound, question_count, plan.asked, reused, time.monotonic() - started)

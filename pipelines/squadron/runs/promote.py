@@ -38,6 +38,8 @@ def promote(
         measured_digest=plan.questions_digest,
         base_version=None,
         updated_at=now(),
+        awaiting_approval=False,
+        refused_at=None,
     )
     held_reason = None
     if plan.generation != plan.live:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from squadron.errors import GateError, SquadronError, StoreError
 from squadron.generations.catalog import Generations
-from squadron.generations.record import GenerationRecord
+from squadron.generations.record import GenerationRecord, now
 from squadron.generations.search import Asking, live_catalog
 from squadron.runs.results import Evaluation, Plan
 from squadron.settings.schema import Settings
@@ -80,6 +80,7 @@ def pass_gate(settings: Settings, catalog: Generations, plan: Plan, evaluation: 
 def taken_back(catalog: Generations, plan: Plan) -> str:
     """Put a generation that was changed in place back to what it was before, where that can be; what came of it."""
     if plan.generation != plan.live:
+        catalog.change(plan.generation, awaiting_approval=False, refused_at=now())
         return f"{plan.generation} is kept for inspection, {plan.live or 'nothing'} stays live"
     if plan.version is None:
         return f"{plan.generation} is live as it is, for its store keeps no earlier version. `rollback` leaves it"
