@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 DEPTH = 10
-# A long document may fill several places of a ranking with its passages: look further down.
-PASSAGES_SEARCHED = 3 * DEPTH
+# A long document may fill several places of a ranking with its passages: look further down, and where that is not
+# enough for ten documents, further yet.
+PASSAGES_SEARCHED, MOST_PASSAGES_SEARCHED = 3 * DEPTH, 96 * DEPTH
 
 
 def ranks(questions: pa.Table, matches: pa.Table) -> np.ndarray:

@@ -11,7 +11,7 @@ from squadron.cache.vectors import EmbeddingCache
 from squadron.corpus.reading import Corpus
 from squadron.dataflow.cached_vectors import cached_vectors
 from squadron.dataflow.driver import Graph, shared_graph
-from squadron.dataflow.evaluation import PASSAGES_SEARCHED
+from squadron.dataflow.evaluation import DEPTH, MOST_PASSAGES_SEARCHED, PASSAGES_SEARCHED
 from squadron.dataflow.vector_space import generation_name, vector_space
 from squadron.embeddings.remote.failures import RefusedTextsError
 from squadron.errors import StoreError
@@ -124,15 +124,37 @@ class Asking:
         """The metrics of a generation; empty without questions."""
         if not self.questions.num_rows:
             return {}
-        metrics: dict[str, float] = self.graph.value(
-            "metrics",
-            questions=self.questions,
-            generation_table=generation_table,
-            query_vectors=self.vectors,
-            top_k=PASSAGES_SEARCHED,
-            filter={},
+        search = {"generation_table": generation_table, "filter": {}}
+        top_k = PASSAGES_SEARCHED
+        values = self.graph.values(
+            ["matches", "metrics"], questions=self.questions, query_vectors=self.vectors, top_k=top_k, **search
         )
-        return metrics
+        matches = values["matches"]
+        while len(shallow := _shallow_queries(matches, top_k)) and top_k < MOST_PASSAGES_SEARCHED:
+            top_k *= 2
+            deeper = self.graph.value("matches", query_vectors=self.vectors[shallow], top_k=top_k, **search)
+            matches = _deepened(matches, deeper, shallow)
+        if len(shallow):
+            log.warning("for %d questions the first %d passages are of fewer than ten documents", len(shallow), top_k)
+        if top_k == PASSAGES_SEARCHED:
+            return dict(values["metrics"])
+        return dict(self.graph.value("metrics", questions=self.questions, matches=matches))
+
+
+def _shallow_queries(matches: pa.Table, top_k: int) -> np.ndarray:
+    """`int [n]`: the queries whose `top_k` matches are passages of fewer than ten documents; more may follow."""
+    pairs = matches.group_by(["query"]).aggregate([("document_id", "count_distinct"), ("document_id", "count")])
+    few = pairs["document_id_count_distinct"].to_numpy() < DEPTH
+    cut_off = pairs["document_id_count"].to_numpy() >= top_k
+    shallow: np.ndarray = np.sort(pairs["query"].to_numpy()[few & cut_off])
+    return shallow
+
+
+def _deepened(matches: pa.Table, deeper: pa.Table, queries: np.ndarray) -> pa.Table:
+    """The matches, those of some queries replaced by what a deeper search found for them."""
+    others = matches.filter(pa.array(~np.isin(matches["query"].to_numpy(), queries)))
+    numbered = deeper.set_column(0, "query", pa.array(queries[deeper["query"].to_numpy()], deeper.schema.field(0).type))
+    return pa.concat_tables([others, numbered])
 
 
 def live_catalog(settings: Settings) -> tuple[Generations, str]:
