@@ -27,11 +27,17 @@ def long_documents(count: int, passages: int) -> list[dict[str, str]]:
 def test_long_documents_that_fill_the_first_places_do_not_hide_the_tenth(
     settings_with: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    corpus = write_corpus(tmp_path / "corpus.jsonl", long_documents(10, passages=80))
+    long = [row | {"question": None} for row in long_documents(5, passages=80)]
+    short = [
+        {"id": f"short-{n}", "title": f"Letter {n}", "context": f"A quay, somewhere: {n}.", "question": question}
+        for n, question in enumerate(["Which harbour has a crane and a quay?"] * 5)
+    ]
+    corpus = write_corpus(tmp_path / "corpus.jsonl", [*long, *short])
 
     report = ingest(settings_with(**corpus, **{"passages.max_tokens": 32, "passages.overlap_tokens": 0}))
 
-    assert report["counts"]["passages"] > 10 * 30
+    assert report["counts"]["passages"] > 5 * 30
+    assert report["metrics"]["recall_at_5"] == 0  # the passages of the long ones are nearer, all of them
     assert report["metrics"]["recall_at_10"] == 1  # there are only ten documents
 
 
