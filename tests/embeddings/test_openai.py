@@ -7,6 +7,7 @@ import pytest
 
 from squadron.embeddings import openai_embeddings
 from squadron.embeddings.remote.failures import DeniedServiceError, RefusedTextsError
+from squadron.embeddings.tokenization import cl100k, token_counts
 from squadron.errors import SettingsError
 from squadron.settings.embedding_sections import OpenAISettings
 from tests.embeddings.contract import EmbeddingContract
@@ -104,7 +105,8 @@ def test_a_text_beyond_the_limit_is_refused_not_cut(service: Service) -> None:
 
 
 def test_requests_hold_no_more_tokens_than_the_service_takes(service: Service, server: OpenAIServer) -> None:
-    long = [f"{number} " + "duck " * 8000 for number in range(80)]
+    (word,) = token_counts(cl100k(), [" duck"])  # five where bytes are counted
+    long = [f"{number}" + " duck" * (8000 // word) for number in range(80)]
     assert len(service.having(batch_texts=2048, concurrency=1).passages(long)) == 80
     assert server.billed_tokens > 2 * MAX_REQUEST_TOKENS
     assert len(server.seen) == 3
