@@ -107,6 +107,7 @@ def test_a_file_that_vanishes_after_it_was_listed_is_a_miss(tmp_path: Path) -> N
     assert not cache.vectors(TEXTS, 8)[1].any()
 
 
+@pytest.mark.slow
 def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     parts = [TEXTS[start::4] for start in range(4)]

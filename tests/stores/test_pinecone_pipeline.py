@@ -49,6 +49,7 @@ def test_a_second_run_embeds_and_writes_nothing(server: PineconeServer, settings
     assert (promotion.live, promotion.promoted) == (plan.generation, False)
 
 
+@pytest.mark.slow
 def test_what_left_the_corpus_is_deleted_and_what_came_is_added(
     server: PineconeServer, settings_with: Callable[..., Settings]
 ) -> None:
@@ -62,6 +63,7 @@ def test_what_left_the_corpus_is_deleted_and_what_came_is_added(
     assert (more.to_embed, finished.rows) == (plan.passages - fewer.passages, plan.passages)
 
 
+@pytest.mark.slow
 def test_a_model_of_another_width_is_promoted_beside_and_answers(
     server: PineconeServer, settings_with: Callable[..., Settings]
 ) -> None:

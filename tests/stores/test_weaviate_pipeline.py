@@ -44,6 +44,7 @@ def test_a_first_run_ingests_and_promotes_and_a_second_embeds_and_writes_nothing
     assert (second["metrics"], second["reused"]) == (first["metrics"], True)
 
 
+@pytest.mark.slow
 def test_a_new_generation_is_built_beside_the_live_one_and_old_ones_are_collected(
     server: WeaviateServer, weaviate_settings: Changed
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_new_generation_is_built_beside_the_live_one_and_old_ones_are_collecte
     assert _class(made[1]) not in server.database.classes
 
 
+@pytest.mark.slow
 def test_rows_that_left_the_corpus_are_deleted(server: WeaviateServer, weaviate_settings: Changed) -> None:
     whole = ingest(weaviate_settings())["counts"]
     part = ingest(weaviate_settings(**{"source.limit": whole["documents"] - 2}))["counts"]
@@ -68,6 +70,7 @@ def test_rows_that_left_the_corpus_are_deleted(server: WeaviateServer, weaviate_
     assert held == part["passages"]
 
 
+@pytest.mark.slow
 def test_a_question_is_answered_by_the_live_generation(weaviate_settings: Changed) -> None:
     report = ingest(weaviate_settings())
     found = search(weaviate_settings(), report["example_question"], top_k=3)
