@@ -8,7 +8,7 @@ removes. Every row bears a digest of its vector; a row or a file that was damage
 import logging
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,10 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from squadron.cache.files import BROKEN, listed, write_table
+from squadron.cache.keys import TEXT_BYTES, key_positions, space_digest, text_digest, text_digests
 
 log = logging.getLogger(__name__)
 
-TEXT_BYTES, CHECK_BYTES = 16, 8
+CHECK_BYTES = 8
+_FOLDER_BYTES = 8
 FILES_HELD = 8
 
 
@@ -43,8 +45,7 @@ class EmbeddingCache:
 
     def __init__(self, path: str, vector_space: Mapping[str, str]) -> None:
         self._filesystem, root = fsspec.core.url_to_fs(path)
-        digest = blake2b(repr(sorted(vector_space.items())).encode(), digest_size=8).hexdigest()
-        self._folder = f"{root.rstrip('/')}/{digest}"
+        self._folder = f"{root.rstrip('/')}/{space_digest(vector_space, _FOLDER_BYTES)}"
         self._held: OrderedDict[str, np.ndarray] = OrderedDict()
 
     @cached_property
@@ -66,7 +67,7 @@ class EmbeddingCache:
         """`bool [texts]`: which of them there are vectors for, as far as can be told without reading these."""
         if not texts or not len(self._index.keys):
             return np.zeros(len(texts), bool)
-        return positions_of(text_digests(texts), self._index.keys)[1]
+        return key_positions(text_digests(texts), self._index.keys)[1]
 
     def vectors(self, texts: Sequence[str], dimension: int) -> tuple[np.ndarray, np.ndarray]:
         """The vectors there are, `float32 [texts, dimension]`, and which of them, `bool [texts]`."""
@@ -75,7 +76,7 @@ class EmbeddingCache:
         if not texts or not len(self._index.keys):
             return vectors, found
         wanted, keys = text_digests(texts), self._index.keys
-        positions, there = positions_of(wanted, keys)
+        positions, there = key_positions(wanted, keys)
         while there.any():
             (rows,) = np.nonzero(there)
             places = self._index.places[positions[rows]]
@@ -150,24 +151,6 @@ class EmbeddingCache:
         if len(self._held) > FILES_HELD:
             self._held.popitem(last=False)
         return vectors
-
-
-def text_digest(text: str) -> bytes:
-    """What a text is kept under."""
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=TEXT_BYTES).digest()
-
-
-def text_digests(texts: Iterable[str]) -> np.ndarray:
-    """`S16 [texts]`."""
-    return np.array([text_digest(text) for text in texts], f"S{TEXT_BYTES}")
-
-
-def positions_of(wanted: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each digest stands among the keys, which ascend, and whether it does."""
-    if not len(keys):
-        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
-    positions = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return positions, keys[positions] == wanted
 
 
 def _check(vector: np.ndarray) -> bytes:

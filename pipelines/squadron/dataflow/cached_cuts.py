@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from squadron.cache.files import BROKEN, CUTS_ENDING, listed, write_table
-from squadron.cache.vectors import TEXT_BYTES, positions_of, text_digests
+from squadron.cache.keys import TEXT_BYTES, key_positions, text_digests
 from squadron.dataflow.cuts import CUTS_SCHEMA
 from squadron.dataflow.driver import Graph
 from squadron.errors import StoreError
@@ -44,7 +44,7 @@ class CutCache:
         if not self._path:
             return self._graph.value("cuts", changed_documents=documents)
         keys, (kept, cuts) = _keys(documents), self._kept
-        positions, known = positions_of(keys, kept)
+        positions, known = key_positions(keys, kept)
         if known.all():
             return cuts.take(pa.array(positions))
         made = self._graph.value("cuts", changed_documents=documents.filter(pa.array(~known)))
