@@ -40,13 +40,17 @@ write_corpus(corpus, numbered(*range(3, 40)))  # documents that left the corpus 
 ingest(settings)
 search(settings, "Which thing has the size7?", 3)
 verify(settings)
-unasked = {"context": "Nothing that anybody asked about.", "question": "What is it called?"}
-write_corpus(corpus, numbered(*range(3, 40), **unasked))
+write_corpus(corpus, numbered(*range(2, 40), question="What is it called?"))
+ingest(settings)  # other questions: the generation is asked as it was before, too
+write_corpus(corpus, numbered(*range(2, 40)))
+ingest(settings)
+write_corpus(corpus, numbered(*range(2, 40), context="Nothing that anybody asked about."))
 try:
-    ingest(settings)  # other questions: the generation is asked as it was before, and restored
+    ingest(settings)
+    sys.exit("the gate let worse answers pass")
 except GateError:
-    pass
-write_corpus(corpus, numbered(*range(3, 40)))
+    pass  # the generation is restored
+write_corpus(corpus, numbered(*range(2, 40)))
 for passages in ({"template": "plain_v1"}, {"max_tokens": 64}):  # each is another generation; the oldest is dropped
     others = settings.model_dump() | {"passages": passages, "retention": {"generations": 2}}
     ingest(Settings.model_validate(others))

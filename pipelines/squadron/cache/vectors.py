@@ -31,12 +31,12 @@ FILES_HELD = 8
 
 @dataclass(frozen=True)
 class _Index:
-    """Which texts are kept, and where. n texts."""
+    """Which texts have vectors, and where. n texts."""
 
     files: list[str]
     keys: np.ndarray
     """`S16 [n]`: digests of texts, ascending."""
-    places: np.ndarray
+    locations: np.ndarray
     """`int64 [n, 2]`: the number of the file, and the row in it."""
 
 
@@ -55,10 +55,10 @@ class EmbeddingCache:
         keys = [self._read_keys(file) for file in files]
         if not files:
             return _Index([], np.empty(0, f"S{TEXT_BYTES}"), np.empty((0, 2), np.int64))
-        places = [np.stack([np.full(len(k), number), np.arange(len(k))], axis=1) for number, k in enumerate(keys)]
+        locations = [np.stack([np.full(len(k), number), np.arange(len(k))], axis=1) for number, k in enumerate(keys)]
         joined = np.concatenate(keys)
         order = np.argsort(joined, kind="stable")
-        return _Index(files, joined[order], np.concatenate(places)[order])
+        return _Index(files, joined[order], np.concatenate(locations)[order])
 
     def __len__(self) -> int:
         return len(self._index.keys)
@@ -72,25 +72,25 @@ class EmbeddingCache:
     def vectors(self, texts: Sequence[str], dimension: int) -> tuple[np.ndarray, np.ndarray]:
         """The vectors there are, `float32 [texts, dimension]`, and which of them, `bool [texts]`."""
         vectors = np.zeros((len(texts), dimension), np.float32)
-        found = np.zeros(len(texts), bool)
+        is_cached = np.zeros(len(texts), bool)
         if not texts or not len(self._index.keys):
-            return vectors, found
-        wanted, keys = text_digests(texts), self._index.keys
-        positions, there = key_positions(wanted, keys)
-        while there.any():
-            (rows,) = np.nonzero(there)
-            places = self._index.places[positions[rows]]
-            for number in np.unique(places[:, 0]):
-                chosen = places[:, 0] == number
-                stored = self._sound_vectors(number, dimension)[places[chosen, 1]]
+            return vectors, is_cached
+        text_keys, keys = text_digests(texts), self._index.keys
+        positions, is_listed = key_positions(text_keys, keys)
+        while is_listed.any():
+            (rows,) = np.nonzero(is_listed)
+            locations = self._index.locations[positions[rows]]
+            for number in np.unique(locations[:, 0]):
+                chosen = locations[:, 0] == number
+                stored = self._sound_vectors(number, dimension)[locations[chosen, 1]]
                 sound = np.isfinite(stored).all(axis=1)
                 vectors[rows[chosen][sound]] = stored[sound]
-                found[rows[chosen][sound]] = True
+                is_cached[rows[chosen][sound]] = True
             # Where a vector was damaged, another file may have it, too: equal keys stand beside each other.
             positions = positions + 1
-            there &= ~found & (positions < len(keys))
-            there[there] = keys[positions[there]] == wanted[there]
-        return vectors, found
+            is_listed &= ~is_cached & (positions < len(keys))
+            is_listed[is_listed] = keys[positions[is_listed]] == text_keys[is_listed]
+        return vectors, is_cached
 
     def add(self, texts: Sequence[str], vectors: np.ndarray) -> str:
         """Keep vectors, `float32 [texts, dimension]`, in a file; its name.
@@ -120,7 +120,7 @@ class EmbeddingCache:
         try:
             with self._filesystem.open(file, "rb") as opened:
                 keys = pyarrow.parquet.read_table(opened, columns=["text"])["text"]
-        except FileNotFoundError:  # since it was listed: old, or a piece of a batch that is in one file by now
+        except FileNotFoundError:  # removed since it was listed: old, or a piece of a batch that is one file now
             return np.empty(0, f"S{TEXT_BYTES}")
         except BROKEN as error:
             log.warning("the cache file %s cannot be read and is passed over: %s", file, error)
@@ -142,10 +142,10 @@ class EmbeddingCache:
             damaged = np.array([_check(v) != c for v, c in zip(vectors, checks, strict=True)], bool)
         except (*BROKEN, ValueError) as error:
             log.warning("the cache file %s cannot be read and is passed over: %s", file, error)
-            rows = int((self._index.places[:, 0] == number).sum())
+            rows = int((self._index.locations[:, 0] == number).sum())
             vectors, damaged = np.zeros((rows, dimension), np.float32), np.ones(rows, bool)
         if damaged.any():
-            log.warning("%d vectors of the cache file %s are damaged and are embedded anew", damaged.sum(), file)
+            log.warning("%d vectors of the cache file %s are damaged and are embedded again", damaged.sum(), file)
             vectors[damaged] = np.nan
         self._held[file] = vectors
         if len(self._held) > FILES_HELD:

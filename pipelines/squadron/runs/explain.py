@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from squadron.corpus.findings import NO_TEXT
-from squadron.corpus.quarantine import listed
+from squadron.corpus.quarantine import QuarantineEntry, listed
 from squadron.dataflow.digests import DIGEST_BYTES, hashed, joined_values
 from squadron.dataflow.driver import Graph
 from squadron.dataflow.vector_space import generation_name, vector_space
@@ -49,7 +49,7 @@ class Explanation(TypedDict):
     next_generation: str | None
     corpus: list[DocumentVersion]
     generations: list[StoredPassages]
-    quarantine: list[dict[str, Any]]
+    quarantine: list[QuarantineEntry]
     unread: list[dict[str, Any]]
 
 
