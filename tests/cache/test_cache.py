@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from squadron.__main__ import app
 from squadron.cache.files import cache_size, evict
+from squadron.cache.keys import space_digest
 from squadron.cache.vectors import EmbeddingCache
 from squadron.errors import StoreError
 from squadron.runs import whole_run
@@ -266,3 +267,11 @@ def test_a_damaged_vector_is_looked_for_in_the_other_files(tmp_path: Path, caplo
     assert there.all()
     np.testing.assert_array_equal(found, vectors)
     assert "1 vectors" in caplog.text
+
+
+def test_equal_vector_spaces_have_one_key_whatever_the_order_of_their_entries() -> None:
+    space = {"service": "test", "model": "one"}
+    turned = dict(reversed(space.items()))
+
+    assert space_digest(space) == space_digest(turned) != space_digest(space | {"model": "two"})
+    assert (len(space_digest(space)), len(space_digest(space, 8))) == (32, 16)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from squadron.__main__ import app
 from squadron.corpus import quarantine
+from squadron.corpus.findings import Findings
 from squadron.errors import GuardError
 from squadron.runs.plan import plan_run
 from squadron.runs.whole_run import ingest
@@ -38,8 +39,8 @@ def passages(*numbers: int) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def found(settings: Settings, run_id: str, shard: int, *numbers: int) -> quarantine.Findings:
-    findings = quarantine.Findings(settings, run_id, f"shard-{shard}")
+def found(settings: Settings, run_id: str, shard: int, *numbers: int) -> Findings:
+    findings = Findings(settings, run_id, f"shard-{shard}")
     findings.add_passages(passages(*numbers), {row: f"reason of {n}" for row, n in enumerate(numbers)})
     return findings
 

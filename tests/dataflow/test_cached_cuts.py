@@ -107,7 +107,7 @@ def test_a_place_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pyt
     (tmp_path / "cache").write_text("not a folder")
     cache.write()
     assert cuts.num_rows == DOCUMENTS.num_rows
-    assert "where the documents were cut is not kept" in caplog.text
+    assert "where the documents were cut could not be cached" in caplog.text
 
 
 def test_without_a_cache_nothing_is_kept(tmp_path: Path) -> None:

@@ -10,12 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squadron.dataflow.changes import (
+    changed,
+    changed_digests,
     changed_documents,
+    corpus_documents,
+    corpus_questions,
     document_digests,
     expired_ids,
+    first_appearances,
+    in_corpus,
+    seen_positions,
     stored_documents,
     stored_positions,
 )
+from squadron.dataflow.digests import DigestSet
 from squadron.errors import StoreError
 
 # Few digests, so that they meet; with zero bytes at the end, which numpy takes for padding.
@@ -48,26 +56,56 @@ def stored(*ids: str):
     return stored_documents([pa.array(ids, pa.string())])
 
 
-def changed(digests, stored_ids) -> list[bytes]:
-    known = stored(*stored_ids)
-    documents = documents_of(digests)
-    return changed_documents(documents, stored_positions(document_digests(documents), known), known)[
-        "digest"
-    ].to_pylist()
+class Pass:
+    """A pass over a corpus, batch by batch, with what it has met so far."""
+
+    def __init__(self, stored_ids, repeated=(), limit: int | None = None) -> None:
+        self.stored = stored(*stored_ids)
+        self.seen = np.zeros(len(self.stored.digests), bool)
+        self.changes = DigestSet()
+        self.repeated = document_digests(documents_of(repeated)).identities()
+        self.room = limit
+
+    def batch(self, digests, questions: pa.Table | None = None) -> dict[str, list]:
+        """What the nodes say about a batch of distinct documents."""
+        documents = documents_of(digests).append_column(
+            "document_id", pa.array([d.hex() for d in digests], pa.string())
+        )
+        own = document_digests(documents)
+        positions = stored_positions(own, self.stored)
+        first = first_appearances(own, positions, self.seen, self.changes, self.repeated)
+        chosen = in_corpus(own, first, self.repeated, self.room)
+        new = changed(positions, self.stored, first, chosen)
+        shown = seen_positions(positions, first, chosen)
+        self.seen[shown] = True
+        self.changes.add(changed_digests(own, new))
+        if self.room is not None:
+            self.room -= int((first & chosen).sum())
+        held = corpus_documents(documents, chosen)
+        empty = pa.table({"document_id": pa.array([], pa.string())})
+        return {
+            "changed": changed_documents(documents, new)["digest"].to_pylist(),
+            "corpus": held["digest"].to_pylist(),
+            "asked": corpus_questions(empty if questions is None else questions, chosen, held).to_pylist(),
+        }
+
+
+def changes_of(digests, stored_ids) -> list[bytes]:
+    return Pass(stored_ids).batch(digests)["changed"]
 
 
 def test_into_an_empty_store_everything_goes():
-    assert changed(DIGESTS, []) == DIGESTS
-    assert changed([], []) == []
+    assert changes_of(DIGESTS, []) == DIGESTS
+    assert changes_of([], []) == []
     assert expired_ids(stored(), np.zeros(0, bool)).to_pylist() == []
 
 
 def test_a_stored_document_is_not_touched():
-    assert changed(DIGESTS[:2], passage_ids(DIGESTS[0], 3)) == [DIGESTS[1]]
+    assert changes_of(DIGESTS[:2], passage_ids(DIGESTS[0], 3)) == [DIGESTS[1]]
 
 
 def test_a_document_with_a_passage_missing_is_written_again():
-    assert changed(DIGESTS[:1], passage_ids(DIGESTS[0], 3, [0, 2])) == [DIGESTS[0]]
+    assert changes_of(DIGESTS[:1], passage_ids(DIGESTS[0], 3, [0, 2])) == [DIGESTS[0]]
 
 
 def test_what_the_corpus_does_not_hold_expires():
@@ -111,6 +149,35 @@ def test_foreign_ids_that_add_up_to_the_right_length_are_refused():
         stored("a" * 30, "b" * 34)
 
 
+def test_a_document_of_an_earlier_batch_is_not_changed_again():
+    a_pass = Pass(passage_ids(DIGESTS[0], 2, [1]))
+
+    assert a_pass.batch(DIGESTS[:2])["changed"] == DIGESTS[:2]
+    assert a_pass.batch(DIGESTS[:3])["changed"] == [DIGESTS[2]]
+    assert a_pass.seen.tolist() == [True]
+
+
+def test_a_document_that_is_left_out_is_neither_changed_nor_seen_nor_asked_about():
+    a_pass = Pass(passage_ids(DIGESTS[3], 1), repeated=[DIGESTS[3], DIGESTS[5]])
+    questions = pa.table({"document_id": [DIGESTS[number].hex() for number in (3, 4, 5)]})
+
+    batch = a_pass.batch([DIGESTS[3], DIGESTS[4], DIGESTS[5]], questions)
+
+    assert batch["changed"] == batch["corpus"] == [DIGESTS[4]]
+    assert batch["asked"] == [{"document_id": DIGESTS[4].hex()}]
+    assert a_pass.seen.tolist() == [False]
+
+
+def test_a_batch_ends_with_the_last_document_that_the_limit_allows():
+    a_pass = Pass(passage_ids(DIGESTS[0], 1), limit=3)
+
+    assert a_pass.batch(DIGESTS[:2])["corpus"] == DIGESTS[:2]
+    batch = a_pass.batch([DIGESTS[1], DIGESTS[2], DIGESTS[0], DIGESTS[3]])
+    assert batch["corpus"] == [DIGESTS[1], DIGESTS[2]]
+    assert batch["changed"] == [DIGESTS[2]]
+    assert a_pass.room == 0
+
+
 @given(
     corpus=st.lists(st.sampled_from(DIGESTS), unique=True), store=STORED, shuffle=st.randoms(), pieces=st.integers(1, 5)
 )
@@ -118,16 +185,12 @@ def test_the_difference_is_that_of_plain_sets(corpus, store, shuffle, pieces):
     ids = [i for digest, (total, ordinals) in store.items() for i in passage_ids(digest, total, ordinals)]
     shuffle.shuffle(ids)
     known = stored_documents(pa.array(ids[start::pieces], pa.string()) for start in range(pieces))
-    documents = documents_of(corpus)
-    positions = stored_positions(document_digests(documents), known)
-    seen = np.zeros(len(known.digests), bool)
-    seen[positions[positions >= 0]] = True
+    a_pass = Pass(ids)
+    new = [digest for start in range(pieces) for digest in a_pass.batch(corpus[start::pieces])["changed"]]
 
     complete = {digest for digest, (total, ordinals) in store.items() if len(ordinals) == total}
-    assert changed_documents(documents, positions, known)["digest"].to_pylist() == [
-        digest for digest in corpus if digest not in complete
-    ]
-    assert set(expired_ids(known, seen).to_pylist()) == {i for i in ids if bytes.fromhex(i[:24]) not in corpus}
+    assert sorted(new) == sorted(set(corpus) - complete)
+    assert set(expired_ids(known, a_pass.seen).to_pylist()) == {i for i in ids if bytes.fromhex(i[:24]) not in corpus}
     assert len(known.ids) == len(ids)
 
 
@@ -145,4 +208,4 @@ def test_digests_that_differ_in_zero_bytes_alone_are_told_apart():
     alike = [bytes(left) + b"\x07" + bytes(11 - left) for left in range(12)] + [bytes(12)]
 
     for one, other in product(alike, alike):
-        assert (changed([one], passage_ids(other, 1)) == []) == (one == other)
+        assert (changes_of([one], passage_ids(other, 1)) == []) == (one == other)

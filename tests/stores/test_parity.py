@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from squadron.dataflow.digests import DigestSet
 from squadron.dataflow.driver import build_driver, inputs
 from squadron.settings.registry import EMBEDDINGS, STORES, load
 from squadron.settings.schema import Settings
@@ -17,6 +18,11 @@ CONTRACT = {
     node: list(signature(function).parameters)[1:] for node, function in getmembers(Store, isfunction) if node[0] != "_"
 }
 """The nodes of a store and what they are made of."""
+SIDE_EFFECTS = {
+    *("generation_table", "rows_written", "rows_deleted", "index_built", "restored"),
+    *("record_stored", "promoted", "dropped"),
+}
+"""The nodes that change what a store holds."""
 OWN_TYPES = ("client", "generation_table", "earlier_table", "store_settings")
 """Parameters and nodes whose types are the store's own."""
 GIVEN = {
@@ -29,6 +35,9 @@ GIVEN = {
     "wanted_ids": pa.array([], pa.string()),
     "earlier_version": 1,
     "seen": np.zeros(1, bool),
+    "earlier_changes": DigestSet(),
+    "repeated_identities": np.empty(0, np.uint64),
+    "document_limit": None,
     "rows": pa.record_batch({"text": ["a text"]}),
 }
 """What steps give beside the settings."""
@@ -71,6 +80,13 @@ def test_a_store_uses_its_own_types_in_the_same_sense_everywhere(name: str) -> N
 @pytest.mark.parametrize("name", STORES)
 def test_every_node_of_a_store_says_what_it_returns(name: str) -> None:
     assert [node for node, function in _nodes(name).items() if not function.__doc__] == []
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_the_nodes_that_change_a_store_and_no_others_are_tagged_as_side_effects(name: str) -> None:
+    settings = Settings.model_validate({"embedding": {"service": "hashing"}, "store": {"name": name}})
+    variables = build_driver(settings).list_available_variables()
+    assert {node.name for node in variables if node.tags.get("side_effect") == "true"} == SIDE_EFFECTS
 
 
 @pytest.mark.parametrize("service", EMBEDDINGS)

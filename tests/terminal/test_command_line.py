@@ -254,6 +254,7 @@ def test_the_graph_is_drawn(squadron: Run, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     drawn = (tmp_path / "graph.svg").read_text()
     assert all(node in drawn for node in ("embeddings", "rows_written", "passages", "metrics"))
+    assert "changes the store" in drawn  # the legend
 
 
 def test_without_graphviz_the_graph_command_says_what_to_install(squadron: Run) -> None:

@@ -53,7 +53,7 @@ def cache_size(path: str) -> dict[str, Any]:
 
 
 def evict(path: str, max_age_days: float) -> int:
-    """Remove the files that were written longer ago; their number. A reader that misses one embeds anew."""
+    """Remove the files that are older; their number. A reader that misses one embeds again."""
     filesystem, _ = fsspec.core.url_to_fs(path)
     limit = time.time() - max_age_days * _DAY_SECONDS
     old = [name for name, info in _all_files(path).items() if info.get("mtime", limit) < limit]
@@ -71,11 +71,11 @@ def _all_files(path: str) -> dict[str, dict[str, Any]]:
     filesystem, root = fsspec.core.url_to_fs(path)
     if not filesystem.exists(root):
         return {}
-    found = filesystem.find(root, detail=True)
-    for info in found.values():
+    files = filesystem.find(root, detail=True)
+    for info in files.values():
         if (changed := changed_at(info)) is not None:
             info["mtime"] = changed
-    return {name: info for name, info in found.items() if name.endswith((".parquet", CUTS_ENDING, PART))}
+    return {name: info for name, info in files.items() if name.endswith((".parquet", CUTS_ENDING, PART))}
 
 
 def _refused(path: str, action: str, error: OSError) -> StoreError:

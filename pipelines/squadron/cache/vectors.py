@@ -8,7 +8,7 @@ removes. Every row bears a digest of its vector; a row or a file that was damage
 import logging
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,21 +20,23 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from squadron.cache.files import BROKEN, listed, write_table
+from squadron.cache.keys import TEXT_BYTES, key_positions, space_digest, text_digest, text_digests
 
 log = logging.getLogger(__name__)
 
-TEXT_BYTES, CHECK_BYTES = 16, 8
+CHECK_BYTES = 8
+_FOLDER_BYTES = 8
 FILES_HELD = 8
 
 
 @dataclass(frozen=True)
 class _Index:
-    """Which texts are kept, and where. n texts."""
+    """Which texts have vectors, and where. n texts."""
 
     files: list[str]
     keys: np.ndarray
     """`S16 [n]`: digests of texts, ascending."""
-    places: np.ndarray
+    locations: np.ndarray
     """`int64 [n, 2]`: the number of the file, and the row in it."""
 
 
@@ -43,8 +45,7 @@ class EmbeddingCache:
 
     def __init__(self, path: str, vector_space: Mapping[str, str]) -> None:
         self._filesystem, root = fsspec.core.url_to_fs(path)
-        digest = blake2b(repr(sorted(vector_space.items())).encode(), digest_size=8).hexdigest()
-        self._folder = f"{root.rstrip('/')}/{digest}"
+        self._folder = f"{root.rstrip('/')}/{space_digest(vector_space, _FOLDER_BYTES)}"
         self._held: OrderedDict[str, np.ndarray] = OrderedDict()
 
     @cached_property
@@ -54,10 +55,10 @@ class EmbeddingCache:
         keys = [self._read_keys(file) for file in files]
         if not files:
             return _Index([], np.empty(0, f"S{TEXT_BYTES}"), np.empty((0, 2), np.int64))
-        places = [np.stack([np.full(len(k), number), np.arange(len(k))], axis=1) for number, k in enumerate(keys)]
+        locations = [np.stack([np.full(len(k), number), np.arange(len(k))], axis=1) for number, k in enumerate(keys)]
         joined = np.concatenate(keys)
         order = np.argsort(joined, kind="stable")
-        return _Index(files, joined[order], np.concatenate(places)[order])
+        return _Index(files, joined[order], np.concatenate(locations)[order])
 
     def __len__(self) -> int:
         return len(self._index.keys)
@@ -66,30 +67,30 @@ class EmbeddingCache:
         """`bool [texts]`: which of them there are vectors for, as far as can be told without reading these."""
         if not texts or not len(self._index.keys):
             return np.zeros(len(texts), bool)
-        return positions_of(text_digests(texts), self._index.keys)[1]
+        return key_positions(text_digests(texts), self._index.keys)[1]
 
     def vectors(self, texts: Sequence[str], dimension: int) -> tuple[np.ndarray, np.ndarray]:
         """The vectors there are, `float32 [texts, dimension]`, and which of them, `bool [texts]`."""
         vectors = np.zeros((len(texts), dimension), np.float32)
-        found = np.zeros(len(texts), bool)
+        is_cached = np.zeros(len(texts), bool)
         if not texts or not len(self._index.keys):
-            return vectors, found
-        wanted, keys = text_digests(texts), self._index.keys
-        positions, there = positions_of(wanted, keys)
-        while there.any():
-            (rows,) = np.nonzero(there)
-            places = self._index.places[positions[rows]]
-            for number in np.unique(places[:, 0]):
-                chosen = places[:, 0] == number
-                stored = self._sound_vectors(number, dimension)[places[chosen, 1]]
+            return vectors, is_cached
+        text_keys, keys = text_digests(texts), self._index.keys
+        positions, is_listed = key_positions(text_keys, keys)
+        while is_listed.any():
+            (rows,) = np.nonzero(is_listed)
+            locations = self._index.locations[positions[rows]]
+            for number in np.unique(locations[:, 0]):
+                chosen = locations[:, 0] == number
+                stored = self._sound_vectors(number, dimension)[locations[chosen, 1]]
                 sound = np.isfinite(stored).all(axis=1)
                 vectors[rows[chosen][sound]] = stored[sound]
-                found[rows[chosen][sound]] = True
+                is_cached[rows[chosen][sound]] = True
             # Where a vector was damaged, another file may have it, too: equal keys stand beside each other.
             positions = positions + 1
-            there &= ~found & (positions < len(keys))
-            there[there] = keys[positions[there]] == wanted[there]
-        return vectors, found
+            is_listed &= ~is_cached & (positions < len(keys))
+            is_listed[is_listed] = keys[positions[is_listed]] == text_keys[is_listed]
+        return vectors, is_cached
 
     def add(self, texts: Sequence[str], vectors: np.ndarray) -> str:
         """Keep vectors, `float32 [texts, dimension]`, in a file; its name.
@@ -119,7 +120,7 @@ class EmbeddingCache:
         try:
             with self._filesystem.open(file, "rb") as opened:
                 keys = pyarrow.parquet.read_table(opened, columns=["text"])["text"]
-        except FileNotFoundError:  # since it was listed: old, or a piece of a batch that is in one file by now
+        except FileNotFoundError:  # removed since it was listed: old, or a piece of a batch that is one file now
             return np.empty(0, f"S{TEXT_BYTES}")
         except BROKEN as error:
             log.warning("the cache file %s cannot be read and is passed over: %s", file, error)
@@ -141,33 +142,15 @@ class EmbeddingCache:
             damaged = np.array([_check(v) != c for v, c in zip(vectors, checks, strict=True)], bool)
         except (*BROKEN, ValueError) as error:
             log.warning("the cache file %s cannot be read and is passed over: %s", file, error)
-            rows = int((self._index.places[:, 0] == number).sum())
+            rows = int((self._index.locations[:, 0] == number).sum())
             vectors, damaged = np.zeros((rows, dimension), np.float32), np.ones(rows, bool)
         if damaged.any():
-            log.warning("%d vectors of the cache file %s are damaged and are embedded anew", damaged.sum(), file)
+            log.warning("%d vectors of the cache file %s are damaged and are embedded again", damaged.sum(), file)
             vectors[damaged] = np.nan
         self._held[file] = vectors
         if len(self._held) > FILES_HELD:
             self._held.popitem(last=False)
         return vectors
-
-
-def text_digest(text: str) -> bytes:
-    """What a text is kept under."""
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=TEXT_BYTES).digest()
-
-
-def text_digests(texts: Iterable[str]) -> np.ndarray:
-    """`S16 [texts]`."""
-    return np.array([text_digest(text) for text in texts], f"S{TEXT_BYTES}")
-
-
-def positions_of(wanted: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each digest stands among the keys, which ascend, and whether it does."""
-    if not len(keys):
-        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
-    positions = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return positions, keys[positions] == wanted
 
 
 def _check(vector: np.ndarray) -> bytes:

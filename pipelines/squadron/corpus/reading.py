@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from squadron.corpus.findings import Findings
 from squadron.corpus.probes import ProbeSample
-from squadron.corpus.quarantine import Findings
 from squadron.corpus.questions import QuestionSample
 from squadron.corpus.unreadable import Unread, identities_of, versions_of
 from squadron.dataflow.changes import StoredDocuments

@@ -57,10 +57,10 @@ class Unread:
 
     def add_documents(self, ids: pa.Array) -> None:
         """Take notice of documents that are in the corpus, but without a text; some may be without an id, too."""
-        known = has_text(ids)
-        self._anonymous_rows += len(ids) - (pc.sum(known).as_py() or 0)
-        if pc.any(known).as_py():
-            self._identities.append(identities_of(ids.filter(known)))
+        has_id = has_text(ids)
+        self._anonymous_rows += len(ids) - (pc.sum(has_id).as_py() or 0)
+        if pc.any(has_id).as_py():
+            self._identities.append(identities_of(ids.filter(has_id)))
 
     def may_be(self, identities: np.ndarray) -> np.ndarray:
         """`bool`: which of the documents may be among what could not be read."""
@@ -73,7 +73,7 @@ class Unread:
         return np.isin(identities, np.concatenate([np.empty(0, np.uint64), *self._identities]))
 
     def most_others(self, documents: int) -> int:
-        """How many of so many documents, at the most, may be what could not be read and nobody can tell what it is.
+        """How many of `documents` stored ones may, at the most, be rows or files that could not be read and have no id.
 
         Of files, which are alike as far as anybody knows, each holds the same share of them.
         """
@@ -111,17 +111,18 @@ def versions_of(settings: Settings, graph: Graph, suspects: np.ndarray) -> list[
     for rows in load("sources", source.name).read_rows(source):
         if isinstance(rows, Unreadable):
             continue
-        found = graph.values(["documents", "document_digests"], rows=rows)
-        twice = found["documents"].filter(pa.array(np.isin(found["document_digests"].identities(), suspects)))
+        values = graph.values(["documents", "document_digests"], rows=rows)
+        is_suspect = np.isin(values["document_digests"].identities(), suspects)
+        twice = values["documents"].filter(pa.array(is_suspect))
         for document in twice.select(["document_id", "digest", "text"]).to_pylist():
             versions.setdefault(document["document_id"], set()).add(document["digest"])
             beginnings[document["document_id"]] = document["text"][:60]
-    place, reason = "document {id!r}", "stands for {n} different texts, titles or metadata: ids must be unique"
+    location, reason = "document {id!r}", "stands for {n} different texts, titles or metadata: ids must be unique"
     if not source.columns.document_id:
-        place = "the document that begins {text!r}"
+        location = "the document that begins {text!r}"
         reason = "different metadata in its rows: take the columns that differ out of source.columns.metadata"
     return [
-        Unreadable(place.format(id=name, text=beginnings[name]), reason.format(n=len(digests)), name, len(digests))
+        Unreadable(location.format(id=name, text=beginnings[name]), reason.format(n=len(digests)), name, len(digests))
         for name, digests in sorted(versions.items())
         if len(digests) > 1
     ]

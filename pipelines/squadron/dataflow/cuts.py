@@ -40,17 +40,17 @@ def cuts(
     counts = token_counts(tokenizer, [filled(text_template, *row) for row in zip(titles, texts, strict=True)])
     titled, pieces = [], []
     for row, (title, text) in enumerate(zip(titles, texts, strict=True)):
-        repeated, found = True, [(0, len(text), counts[row])]
+        repeated, document_pieces = True, [(0, len(text), counts[row])]
         if counts[row] > passage_tokens:
-            repeated, found = _cut(tokenizer, text_template, title, text, passage_tokens, overlap_tokens)
-        if len(found) > MAX_PASSAGES:
+            repeated, document_pieces = _cut(tokenizer, text_template, title, text, passage_tokens, overlap_tokens)
+        if len(document_pieces) > MAX_PASSAGES:
             raise SourceError(
-                f"document {changed_documents['document_id'][row]} makes {len(found)} passages, at most "
+                f"document {changed_documents['document_id'][row]} makes {len(document_pieces)} passages, at most "
                 f"{MAX_PASSAGES} can be numbered: split the document"
             )
         titled.append(repeated)
-        pieces.append(found)
-    columns = [[[piece[part] for piece in found] for found in pieces] for part in range(3)]
+        pieces.append(document_pieces)
+    columns = [[[piece[part] for piece in document_pieces] for document_pieces in pieces] for part in range(3)]
     return pa.table(dict(zip(CUTS_SCHEMA.names, [titled, *columns], strict=True)), CUTS_SCHEMA)
 
 
@@ -66,36 +66,27 @@ def _cut(
     if not repeated:
         text, title = filled(template, title, text), ""
         (frame,) = token_counts(tokenizer, [filled(template, "", "")])
-    # Tokens across a seam may join or split, so a piece can turn out longer than its parts: then try shorter, and
-    # at last with each part counted by itself.
-    for share, counting in (
-        (1.0, _within),
-        (0.9, _within),
-        (1.0, _alone),
-        (0.9, _alone),
-        (0.75, _alone),
-        (0.5, _alone),
-    ):
+    for share, counting in _TRIES:
         capacity = int((limit - frame) * share)
-        places = _places(tokenizer, text, capacity, min(overlap, capacity // 2), counting)
-        counts = token_counts(tokenizer, [filled(template, title, text[start:end]) for start, end in places])
+        spans = _spans(tokenizer, text, capacity, min(overlap, capacity // 2), counting)
+        counts = token_counts(tokenizer, [filled(template, title, text[start:end]) for start, end in spans])
         if max(counts) <= limit:
-            return repeated, [(*place, tokens) for place, tokens in zip(places, counts, strict=True)]
+            return repeated, [(*span, tokens) for span, tokens in zip(spans, counts, strict=True)]
     raise SourceError(f"a text cannot be cut into passages of {limit} tokens: raise passages.max_tokens")
 
 
-def _places(tokenizer: Tokenizer, text: str, capacity: int, overlap: int, counting: _Counting) -> list[tuple[int, int]]:
+def _spans(tokenizer: Tokenizer, text: str, capacity: int, overlap: int, counting: _Counting) -> list[tuple[int, int]]:
     """The text in pieces of about `capacity` tokens; only white space between two of them is left out."""
-    found: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     start, window = 0, capacity * WINDOW_CHARACTERS_PER_TOKEN
     while True:
         shown = text[start : start + window]
         splitter = TextSplitter.from_callback(counting(tokenizer, shown), capacity, overlap=overlap)
         pieces = [(start + at, start + at + len(piece)) for at, piece in splitter.chunk_indices(shown)]
         if start + window >= len(text):
-            return found + pieces
-        # The last piece ends where the window does: it is cut again, together with what follows.
-        found += pieces[:-1] or pieces
+            return spans + pieces
+        # The last piece ends where the window does: it is cut again, with the text that follows.
+        spans += pieces[:-1] or pieces
         start = pieces[-1][0] if len(pieces) > 1 else start + window
 
 
@@ -113,3 +104,8 @@ def _within(tokenizer: Tokenizer, text: str) -> Callable[[str], int]:
 def _alone(tokenizer: Tokenizer, text: str) -> Callable[[str], int]:
     """Counts the tokens of a part by itself."""
     return lambda part: len(tokenizer.encode_batch_fast([part], add_special_tokens=False)[0])
+
+
+_TRIES = ((1.0, _within), (0.9, _within), (1.0, _alone), (0.9, _alone), (0.75, _alone), (0.5, _alone))
+"""Shares of the room for a text, and ways to count. Tokens across a seam may join or split, so a piece can turn out
+longer than its parts: then a shorter one is tried, and at last each part is counted by itself."""

@@ -1,4 +1,4 @@
-"""Digests: of texts, many at once; kept by the million in twelve bytes each, and found again by bisection."""
+"""Digests: of texts, many at once; held by the million in twelve bytes each, and looked up by bisection."""
 
 import sys
 from collections.abc import Iterable
@@ -64,15 +64,15 @@ class Digests:
         """`uint64 [n]`: the half that stands for the document's id, in which all its versions agree."""
         return self.high >> np.uint64(_CONTENT_BITS)
 
-    def positions(self, wanted: "Digests") -> np.ndarray:
-        """`int64 [wanted]`: where each stands in these, which ascend; -1: nowhere."""
+    def positions(self, others: "Digests") -> np.ndarray:
+        """`int64 [others]`: where each stands in these, which ascend; -1: nowhere."""
         if not len(self):
-            return np.full(len(wanted), -1)
+            return np.full(len(others), -1)
         last = len(self) - 1
-        at = np.minimum(np.searchsorted(self.high, wanted.high), last)
-        while (behind := (self.high[at] == wanted.high) & (self.low[at] < wanted.low) & (at < last)).any():
+        at = np.minimum(np.searchsorted(self.high, others.high), last)
+        while (behind := (self.high[at] == others.high) & (self.low[at] < others.low) & (at < last)).any():
             at += behind
-        return np.where((self.high[at] == wanted.high) & (self.low[at] == wanted.low), at, -1)
+        return np.where((self.high[at] == others.high) & (self.low[at] == others.low), at, -1)
 
 
 class DigestSet:
@@ -84,12 +84,12 @@ class DigestSet:
     def __len__(self) -> int:
         return sum(map(len, self._runs))
 
-    def contains(self, wanted: Digests) -> np.ndarray:
-        """`bool [wanted]`: which of them are in it."""
-        found = np.zeros(len(wanted), bool)
+    def contains(self, others: Digests) -> np.ndarray:
+        """`bool [others]`: which of them are in it."""
+        contained = np.zeros(len(others), bool)
         for run in self._runs:
-            found |= run.positions(wanted) >= 0
-        return found
+            contained |= run.positions(others) >= 0
+        return contained
 
     def add(self, new: Digests) -> None:
         """Take digests, distinct ones that are not in it."""
@@ -131,7 +131,7 @@ def hashed(texts: pa.Array, size: int) -> list[bytes]:
 
 
 def from_hex(texts: pa.Array, digits: int) -> tuple[np.ndarray, int]:
-    """The values as `uint8 [n, digits / 2]`, up to the first that is not so many lower-case hex digits.
+    """The values as `uint8 [n, digits / 2]`, up to the first that is not `digits` lower-case hex digits.
 
     Second, that one's position; -1: there is none.
     """

@@ -19,17 +19,17 @@ def ranks(questions: pa.Table, matches: pa.Table) -> np.ndarray:
 
     `matches` has the columns query (position of the question), rank and document_id.
     """
-    wanted = questions["document_id"].to_pylist()
-    found: list[list[str]] = [[] for _ in wanted]
+    relevant = questions["document_id"].to_pylist()
+    ranked: list[list[str]] = [[] for _ in relevant]
     ordered = matches.sort_by([("query", "ascending"), ("rank", "ascending")])
     for query, document in zip(ordered["query"].to_pylist(), ordered["document_id"].to_pylist(), strict=True):
-        if document not in found[query]:
-            found[query].append(document)
-    places = [
+        if document not in ranked[query]:
+            ranked[query].append(document)
+    relevant_ranks = [
         best.index(document) + 1 if document in best[:DEPTH] else np.inf
-        for best, document in zip(found, wanted, strict=True)
+        for best, document in zip(ranked, relevant, strict=True)
     ]
-    return np.array(places, np.float64)
+    return np.array(relevant_ranks, np.float64)
 
 
 def metrics(ranks: np.ndarray) -> dict[str, float]:

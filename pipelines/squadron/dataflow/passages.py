@@ -53,7 +53,7 @@ def passages(changed_documents: pa.Table, cuts: pa.Table, text_template: str) ->
     ordinals = np.arange(len(sources)) - np.repeat(np.cumsum(counts) - counts, counts)
     digests = [digest.hex() for digest in changed_documents["digest"].to_pylist()]
     starts, ends, tokens = (pc.list_flatten(cuts[name]).combine_chunks() for name in ("starts", "ends", "tokens"))
-    places = zip(sources.tolist(), starts.to_pylist(), ends.to_pylist(), strict=True)
+    spans = zip(sources.tolist(), starts.to_pylist(), ends.to_pylist(), strict=True)
     numbers = zip(sources.tolist(), ordinals.tolist(), strict=True)
     table = changed_documents.take(pa.array(sources)).drop_columns(["digest", "text"])
     return pa.table(
@@ -62,7 +62,7 @@ def passages(changed_documents: pa.Table, cuts: pa.Table, text_template: str) ->
             "document_id": table["document_id"],
             "title": pa.array([titles[row] for row in sources], pa.string()),
             "ordinal": pa.array(ordinals, pa.int32()),
-            "text": pa.array([texts[row][start:end] for row, start, end in places], pa.string()),
+            "text": pa.array([texts[row][start:end] for row, start, end in spans], pa.string()),
             "tokens": tokens,
         }
         | {name: table[name] for name in table.column_names[2:]}

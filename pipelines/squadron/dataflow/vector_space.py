@@ -1,7 +1,6 @@
 """Vector space: everything that defines the vectors of a generation. No nodes."""
 
-from hashlib import blake2b
-
+from squadron.cache.keys import space_digest
 from squadron.dataflow.driver import Graph, shared_graph
 from squadron.settings.schema import Settings
 
@@ -34,7 +33,7 @@ def query_prompt(settings: Settings) -> str:
 
 def fingerprint(vector_space: dict[str, str]) -> str:
     """A digest of a vector space: 32 hex digits."""
-    return blake2b(repr(sorted(vector_space.items())).encode(), digest_size=16).hexdigest()
+    return space_digest(vector_space)
 
 
 def generation_name(collection: str, vector_space: dict[str, str]) -> str:

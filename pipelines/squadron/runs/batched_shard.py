@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from squadron.cache.vectors import EmbeddingCache, text_digest
+from squadron.cache.keys import text_digest
+from squadron.cache.vectors import EmbeddingCache
 from squadron.dataflow.cached_vectors import cached_vectors, opened_cache
 from squadron.dataflow.driver import Graph, shared_graph
 from squadron.dataflow.vector_space import embedding_space

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from squadron.cache.vectors import EmbeddingCache
-from squadron.corpus.quarantine import Findings, listed
+from squadron.corpus.findings import Findings
+from squadron.corpus.quarantine import listed
 from squadron.corpus.reading import Corpus
 from squadron.dataflow.cached_vectors import cached_vectors, opened_cache
 from squadron.dataflow.changes import ID_DIGITS

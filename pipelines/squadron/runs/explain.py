@@ -5,7 +5,8 @@ from typing import Any, TypedDict
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from squadron.corpus.quarantine import NO_TEXT, listed
+from squadron.corpus.findings import NO_TEXT
+from squadron.corpus.quarantine import QuarantineEntry, listed
 from squadron.dataflow.digests import DIGEST_BYTES, hashed, joined_values
 from squadron.dataflow.driver import Graph
 from squadron.dataflow.vector_space import generation_name, vector_space
@@ -48,7 +49,7 @@ class Explanation(TypedDict):
     next_generation: str | None
     corpus: list[DocumentVersion]
     generations: list[StoredPassages]
-    quarantine: list[dict[str, Any]]
+    quarantine: list[QuarantineEntry]
     unread: list[dict[str, Any]]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from squadron.cache.vectors import EmbeddingCache
-from squadron.corpus import quarantine
+from squadron.corpus.findings import Findings
 from squadron.dataflow.cached_vectors import cached_vectors, opened_cache
 from squadron.dataflow.driver import Graph
 from squadron.embeddings.remote.failures import RefusedTextsError
@@ -63,7 +63,7 @@ def ingest_shard(
     spending = Spending(settings, plan, shard, lambda: model_counters(graph.made("model")), alert)
     for job, tokens in batched.billed_tokens if batched else ():
         spending.note_batch(job, tokens)
-    refused = quarantine.Findings(settings, plan.run_id, f"shard-{shard.number:05d}")
+    refused = Findings(settings, plan.run_id, f"shard-{shard.number:05d}")
     spending.check()
     done = overlapped(
         _batches(graph, shard, settings.ingest.batch_passages),
@@ -118,7 +118,7 @@ def _embedded(
     passages: pa.Table,
     texts: list[str],
     spending: Spending,
-    refused: quarantine.Findings,
+    refused: Findings,
     batched: Batched | None,
 ) -> _Embedded:
     """Embed a batch; what the service refuses is left out, told, and tried again by the next run."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from squadron.corpus.findings import Findings
 from squadron.corpus.guards import check_candidate, check_corpus
-from squadron.corpus.quarantine import Findings
 from squadron.corpus.quarantine import folder as quarantine_folder
 from squadron.corpus.questions import questions_digest
 from squadron.corpus.reading import Corpus

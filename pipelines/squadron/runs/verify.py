@@ -13,8 +13,8 @@ from typing import TypedDict
 import numpy as np
 import pyarrow as pa
 
+from squadron.corpus.findings import Findings
 from squadron.corpus.guards import check_corpus
-from squadron.corpus.quarantine import Findings
 from squadron.corpus.reading import Corpus
 from squadron.dataflow.cached_vectors import opened_cache
 from squadron.dataflow.changes import StoredDocuments

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from squadron.__main__ import app
-from squadron.cache.vectors import text_digest
+from squadron.cache.keys import text_digest
 from squadron.dataflow.vector_space import vector_space
 from squadron.embeddings.openai_batch.service import parts
 from squadron.embeddings.remote.failures import BusyServiceError, DeniedServiceError

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import fsspec
 
-from squadron.cache.vectors import text_digest
+from squadron.cache.keys import space_digest, text_digest
 from squadron.errors import StoreError
 from squadron.process.atomic_file import AtomicFile
 
@@ -42,7 +42,7 @@ class Jobs:
 
     def __init__(self, cache_path: str, vector_space: Mapping[str, str]) -> None:
         self._filesystem, root = fsspec.core.url_to_fs(cache_path)
-        self._space = text_digest(repr(sorted(vector_space.items()))).hex()
+        self._space = space_digest(vector_space)
         self._folder = f"{root.rstrip('/')}/batches/{self._space}"
 
     def of(self, keys: Collection[str]) -> list[Job]:
