@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from squadron.errors import StoreError
 from squadron.settings.schema import Settings
-from squadron.sources.rows import Unreadable, has_text
+from squadron.sources.rows import Unreadable
 from squadron.staging import shards as staging
 
 log = logging.getLogger(__name__)
@@ -76,11 +76,10 @@ class Findings:
         if reasons:
             self.write()
 
-    def add_rows(self, rows: pa.RecordBatch, blank: int) -> None:
-        """Take notice of a batch of the corpus, `blank` rows of which have no text."""
-        if blank and len(self._entries) < self._limit:
-            without = pc.invert(has_text(rows["text"])).to_numpy(zero_copy_only=False)
-            for row in without.nonzero()[0].tolist():
+    def add_rows(self, rows: pa.RecordBatch, blank: np.ndarray) -> None:
+        """Take notice of a batch of the corpus; `bool [rows]`: which of its documents have no text."""
+        if blank.any() and len(self._entries) < self._limit:
+            for row in blank.nonzero()[0].tolist():
                 names = {name: rows[name][row].as_py() for name in ("document_id", "title")}
                 self._add(**names, row=self._rows + row + 1, reason=NO_TEXT)
         self._rows += rows.num_rows

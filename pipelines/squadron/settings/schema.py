@@ -43,8 +43,8 @@ class ColumnSettings(Section):
         names = [entry.partition("=")[0] for entry in self.metadata]
         if taken := sorted(_RESERVED_COLUMNS & set(names)):
             raise ValueError(
-                f"source.columns.metadata names {', '.join(taken)}, which Squadron uses itself: store it under another "
-                f"name, for example source_{taken[0]}={taken[0]}"
+                f"source.columns.metadata names {', '.join(taken)}, which Squadron uses itself: rename them, as in "
+                f"source_{taken[0]}={taken[0]}"
             )
         if len(set(names)) < len(names):
             raise ValueError(f"source.columns.metadata names a column twice: {', '.join(names)}")

@@ -4,16 +4,17 @@ import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PositiveInt, StringConstraints
+from pydantic_core import PydanticCustomError
 
 _METADATA_COLUMN = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,62}(=.+)?$", re.DOTALL)
 
 
 def _metadata_column(entry: str) -> str:
     if not _METADATA_COLUMN.match(entry):
-        raise ValueError(
-            f"source.columns.metadata names {entry!r}: a name in the index has letters, digits and _ alone, and begins "
-            "with a letter. Say NAME=COLUMN to take it from a column of another name, for example "
-            f"{'page_no=' + entry!r}; a dot reaches into objects, as in 'author=meta.author'"
+        raise PydanticCustomError(
+            "metadata_column",
+            "text that is a name in the index, of letters, digits and _; or NAME=COLUMN where the corpus calls it "
+            "otherwise, for example 'page_no=Page No', and a dot reaches into objects: 'author=meta.author'",
         )
     return entry
 

@@ -67,7 +67,7 @@ def _records(
             undecodable.clear()
     if headers:
         log.warning(
-            "%s: its header stands among its rows %d times, and is no document", corpus_file.shown_path, headers
+            "%s: its header stands %d times among its rows, and is no document", corpus_file.shown_path, headers
         )
 
 

@@ -13,7 +13,6 @@ from squadron.sources.json_values import WANTED, Layout, layout_of, values_in, w
 from squadron.sources.records import Record, batches, names_in, piece_of, pieces_of
 from squadron.sources.rows import Piece, Unreadable
 
-
 MOST_NAMES = 1000
 """Names of columns that nobody wants are gathered up to these, for messages."""
 ENDLESS = 16

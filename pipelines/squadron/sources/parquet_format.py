@@ -31,7 +31,9 @@ def read_parquet(file: BinaryIO, corpus_file: CorpusFile) -> Iterator[Piece]:
     for rows in parquet.iter_batches(BATCH_ROWS, columns=names_read, use_threads=False):  # it is read ahead in a thread
         table = pa.table({name: column_of(rows, name) for name in names_read})
         numbers = range(row, row + rows.num_rows)
-        yield Piece(table, corpus_file.shown_path, "row", numbers, corpus_file.folder_values, without_answer(table))
+        yield Piece(
+            table, corpus_file.shown_path, "row", numbers, corpus_file.folder_values, True, without_answer(table)
+        )
         row += rows.num_rows
 
 

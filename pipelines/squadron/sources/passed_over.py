@@ -55,11 +55,8 @@ def _by_ending(paths: list[str]) -> str:
 
 def _ending(path: str) -> str:
     name = PurePosixPath(path)
-    return (
-        f"*{''.join(name.suffixes[-2:] if name.suffix in _PACKED else name.suffixes[-1:])}"
-        if name.suffix
-        else name.name
-    )
+    suffixes = name.suffixes[-2:] if name.suffix in _PACKED else name.suffixes[-1:]
+    return "".join(suffixes) or "without an ending"
 
 
 def _examples(names: list[str]) -> str:

@@ -70,7 +70,9 @@ def piece_of(
     unanswered = None
     if ANSWERS in present or IS_IMPOSSIBLE in present:
         unanswered = np.array([has_no_answer(record) for _, record in records], bool)
-    yield Piece(table, file.shown_path, unit, [number for number, _ in records], file.folder_values, unanswered)
+    yield Piece(
+        table, file.shown_path, unit, [number for number, _ in records], file.folder_values, unanswered=unanswered
+    )
 
 
 def names_in(record: Mapping[str, Any], columns: ColumnSettings, others: bool = True) -> Iterator[str]:
@@ -123,7 +125,9 @@ def _text(value: Any, name: str, columns: ColumnSettings) -> str | None:
                 reason = f"{name!r} holds half of a surrogate pair, which is not text: mend the file"
                 raise NoTextError(reason) from None  # the cause would hold the text
         return value
-    if value is None or value is _ABSENT:
+    if value is None:
+        return "" if name in (columns.text, columns.document_id) else None
+    if value is _ABSENT:
         return None
     if isinstance(value, bool | int | float) and name not in (columns.text, columns.question):
         return json.dumps(value)

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from squadron.settings.schema import SourceSettings
+from squadron.settings.schema import ColumnSettings, SourceSettings
 from squadron.sources.columns import RESERVED, source_columns
 from squadron.sources.text_arrays import NOT_UTF8, as_text
 
@@ -56,6 +56,8 @@ class Piece:
     numbers: Sequence[int]
     folder_values: Mapping[str, str | None] = field(default_factory=dict)
     """Columns that the names of the file's folders give a value, the same in all rows."""
+    nulls_are_empty: bool = False
+    """A null is a text or an id that is empty; not, as in JSON without the key, one that may be there by another name."""
     unanswered: np.ndarray | None = None
     """`bool [rows]`: the rows that do not answer their question; None: all do."""
 
@@ -64,9 +66,9 @@ class Piece:
         return f"{self.path}, {self.unit} {self.numbers[row]}"
 
 
-def row_schema(source: SourceSettings) -> pa.Schema:
+def row_schema(columns: ColumnSettings) -> pa.Schema:
     """The columns of a row: the five reserved ones and the metadata columns, all strings."""
-    return pa.schema([(name, pa.string()) for name in (*RESERVED, *source.columns.metadata_columns)])
+    return pa.schema([(name, pa.string()) for name in (*RESERVED, *columns.metadata_columns)])
 
 
 def readable_rows(piece: Piece, source: SourceSettings) -> Iterator[pa.RecordBatch | Unreadable]:
@@ -78,11 +80,11 @@ def readable_rows(piece: Piece, source: SourceSettings) -> Iterator[pa.RecordBat
     if named.get("question_id") == columns.document_id:  # then it tells no question from another
         named.pop("question_id", None)
     arrays, reasons = [], dict[int, str]()
-    for role in row_schema(source).names:
+    for role in row_schema(columns).names:
         array, undecodable = _column(piece, named.get(role), source)
         arrays.append(array)
         reasons |= dict.fromkeys(undecodable, f"column {named.get(role)!r} {NOT_UTF8}")
-    rows = _asked(pa.RecordBatch.from_arrays(arrays, schema=row_schema(source)), piece.unanswered)
+    rows = _asked(pa.RecordBatch.from_arrays(arrays, schema=row_schema(columns)), piece.unanswered)
     if columns.document_id:
         reasons = _nameless(rows, columns.document_id) | reasons
     reasons = _too_long(rows, source.max_document_bytes) | reasons
@@ -107,7 +109,9 @@ def has_text(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
 def _column(piece: Piece, name: str | None, source: SourceSettings) -> tuple[pa.Array, list[int]]:
     """A column of the piece as text, and the rows whose bytes are none."""
     if name is not None and name in piece.table.schema.names:
-        return as_text(piece.table.column(name), name, source.columns, piece.path)
+        texts, undecodable = as_text(piece.table.column(name), name, source.columns, piece.path)
+        is_empty = piece.nulls_are_empty and name in (source.columns.text, source.columns.document_id)
+        return pc.fill_null(texts, "") if is_empty else texts, undecodable
     value = piece.folder_values.get(name) if name else None
     return pa.repeat(pa.scalar(value, pa.string()), piece.table.num_rows), []
 

@@ -101,7 +101,7 @@ def _rows(dataset: Any, name: str, source: SourceSettings) -> Iterator[pa.Record
         extra = [column for column in (ANSWERS, IS_IMPOSSIBLE) if column in names and column not in wanted]
         chosen = pa.table({column: column_of(table, column) for column in [*wanted, *extra]})
         numbers = range(row, row + table.num_rows)
-        yield from readable_rows(Piece(chosen, name, "row", numbers, {}, without_answer(chosen)), source)
+        yield from readable_rows(Piece(chosen, name, "row", numbers, {}, True, without_answer(chosen)), source)
         row += table.num_rows
 
 
