@@ -168,6 +168,7 @@ def test_metadata_that_is_a_list_is_refused(refused, tmp_path):
         ("corpus.csv", "id,title,context\n"),
         ("corpus.csv", "id,title,context"),
         ("corpus.json", '{"data": []}'),
+        ("corpus.json", "[]"),
     ],
 )
 def test_an_empty_corpus_is_refused(refused, tmp_path, name, content):
@@ -314,12 +315,11 @@ def test_damaged_gzip_is_refused(refused, tmp_path, ending, content, damage):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", "5", '{"data": 5}', '{"data": [5]}', '{"data": [{}]}', '{"data": {"a": 1}}', '{"data": [', "\xff"]
+    ["{}", "5", '"Tea"', "null", '{"data": 5}', '{"data": [5]}', '{"data": [{}]}', '{"data": {"a": 1}}']
     + [
         f'{{"data": [{{"paragraphs": {paragraphs}}}]}}'
         for paragraphs in ("5", "[5]", "[{}]", '[{"context":"","qas":5}]')
-    ]
-    + ['{"context": "Tea."}\n{"context": "Ink."}\n'],
+    ],
 )
 def test_malformed_squad_json_is_refused(refused, tmp_path, content):
     (tmp_path / "corpus.json").write_text(content, encoding="latin-1")
@@ -327,7 +327,16 @@ def test_malformed_squad_json_is_refused(refused, tmp_path, content):
     message = refused(tmp_path / "corpus.json")
 
     assert message.startswith(f"{tmp_path}/corpus.json is not SQuAD's JSON (")
-    assert message.endswith("wanted data > paragraphs > context; other JSON is read line by line from a .jsonl file")
+    assert message.endswith(
+        "wanted SQuAD's data > paragraphs > context, a list of objects, or objects one after the other"
+    )
+
+
+@pytest.mark.parametrize("content", ["", "\n", '{"data": [', '{"context": "Tea."} x', "\xff", "[" * 100_000])
+def test_malformed_json_is_refused(refused, tmp_path, content):
+    (tmp_path / "corpus.json").write_text(content, encoding="latin-1")
+
+    assert refused(tmp_path / "corpus.json").startswith(f"{tmp_path}/corpus.json is not JSON (")
 
 
 def test_squad_json_whose_context_is_no_text_is_refused(refused, tmp_path):

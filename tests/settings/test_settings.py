@@ -152,7 +152,10 @@ def test_an_unknown_backend_is_refused_with_the_nearest_name(home, key, found, n
 def test_metadata_columns_may_not_take_reserved_names(home, reserved):
     message = refusal({"source.columns.metadata": ["author", reserved]})
 
-    assert message == f"source.columns.metadata names {reserved}, which Squadron uses itself: rename them"
+    assert message == (
+        f"source.columns.metadata names {reserved}, which Squadron uses itself: rename them, as in "
+        f"source_{reserved}={reserved}"
+    )
 
 
 def test_metadata_columns_may_not_repeat(home):

@@ -152,7 +152,7 @@ def _corpus_columns(settings: Settings) -> ColumnSettings:
 
 
 def _corpus_types(columns: ColumnSettings) -> dict[str, str]:
-    from squadron.sources.rows import wanted_columns
+    from squadron.sources.columns import wanted_columns
 
     return dict.fromkeys(wanted_columns(columns), "string")
 
@@ -160,7 +160,7 @@ def _corpus_types(columns: ColumnSettings) -> dict[str, str]:
 def _record_types(columns: ColumnSettings) -> dict[str, str]:
     from squadron.stores.record_schema import record_schema
 
-    fields = record_schema(1, columns.metadata)
+    fields = record_schema(1, list(columns.metadata_columns))
     return {field.name: "list<float>" if field.name == "vector" else str(field.type) for field in fields}
 
 
@@ -183,12 +183,12 @@ def _origins(settings: Settings) -> dict[str, tuple[str, list[str]]]:
     embedded = title_and_text if settings.passages.template.startswith("title") else [columns.text]
     identity = [columns.document_id] if columns.document_id else title_and_text
     return {
-        "id": (TRANSFORMATION, list(dict.fromkeys([*identity, *title_and_text, *columns.metadata]))),
+        "id": (TRANSFORMATION, list(dict.fromkeys([*identity, *title_and_text, *columns.metadata_columns.values()]))),
         "document_id": (IDENTITY if columns.document_id else TRANSFORMATION, identity),
         **({"title": (IDENTITY, [columns.title])} if columns.title else {}),
         "ordinal": (TRANSFORMATION, [columns.text]),
         "text": (TRANSFORMATION, [columns.text]),
-        **{name: (IDENTITY, [name]) for name in columns.metadata},
+        **{name: (IDENTITY, [column]) for name, column in columns.metadata_columns.items()},
         "vector": (TRANSFORMATION, embedded),
     }
 

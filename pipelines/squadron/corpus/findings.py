@@ -3,12 +3,12 @@
 import logging
 from datetime import UTC, datetime
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from squadron.corpus.quarantine import SCHEMA, QuarantineEntry, folder, remove_files
 from squadron.settings.schema import Settings
-from squadron.sources.rows import Unreadable, has_text
+from squadron.sources.rows import Unreadable
 from squadron.staging import shards as staging
 
 log = logging.getLogger(__name__)
@@ -52,11 +52,10 @@ class Findings:
         if reasons:
             self.write()
 
-    def add_rows(self, rows: pa.RecordBatch, blank: int) -> None:
-        """Take notice of a batch of the corpus, `blank` rows of which have no text."""
-        if blank and len(self._entries) < self._limit:
-            without = pc.invert(has_text(rows["text"])).to_numpy(zero_copy_only=False)
-            for row in without.nonzero()[0].tolist():
+    def add_rows(self, rows: pa.RecordBatch, blank: np.ndarray) -> None:
+        """Take notice of a batch of the corpus; `blank`, `bool [rows]`: which of its documents have no text."""
+        if blank.any() and len(self._entries) < self._limit:
+            for row in blank.nonzero()[0].tolist():
                 document_id, title = rows["document_id"][row].as_py(), rows["title"][row].as_py()
                 self._add(NO_TEXT, document_id=document_id, title=title, row=self._rows + row + 1)
         self._rows += rows.num_rows

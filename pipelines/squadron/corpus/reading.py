@@ -54,7 +54,11 @@ class Corpus:
         self.rows = -sum(item.rows for item in repeated or ())
         """Rows with a text."""
         self.blank = 0
-        """Rows without one."""
+        """Rows without one, which stand for documents."""
+        self.without_document = 0
+        """Rows with neither a text nor an id: they stand for none."""
+        self.limited = False
+        """Whether `source.limit` ended the pass."""
         self.unread = Unread()
         """What else of the corpus has no document."""
         self._repeated = identities_of(pa.array([item.document_id for item in repeated or ()], pa.string()))
@@ -105,6 +109,7 @@ class Corpus:
                 yield self._changed_documents(rows)
                 progress.add(self.documents - before)
                 if source.limit and self.documents >= source.limit:
+                    self.limited = True
                     return
 
     def asked(self) -> tuple[str, pa.Table]:
@@ -123,19 +128,32 @@ class Corpus:
         ids = to_hex(stored.ids[(self.seen & ~stored.complete)[stored.document_of]])
         return ids.filter(pc.invert(pc.is_in(ids, pa.array(self._rewritten, pa.string()))))
 
-    def vanished_fraction(self) -> float:
+    def vanished_fraction(self, retitled: int = 0) -> float:
         """The share of the stored documents of which the corpus holds no version any more.
 
-        As many are left aside as may be what cannot be read: a broken row stands for one document, not for all.
+        As many are left aside as may be what cannot be read: a broken row stands for one document, not for all; and
+        those that have another title.
         """
+        stored, vanished = self._stored_and_vanished()
+        return max(0, vanished - retitled - self.unread.most_others(stored)) / stored if stored else 0.0
+
+    @property
+    def vanished_documents(self) -> int:
+        """How many stored documents the pass has met in no version."""
+        return self._stored_and_vanished()[1]
+
+    @property
+    def vanished(self) -> np.ndarray:
+        """`bool [stored documents]`: those that the pass has met in no version."""
+        stored, changed = self._stored.digests.identities(), np.unique(self._changes.everything().identities())
+        return ~(self.seen | np.isin(stored, changed) | self.unread.is_known_to_be(stored))
+
+    def _stored_and_vanished(self) -> tuple[int, int]:
         stored = self._stored.digests.identities()
         if not len(stored):
-            return 0.0
-        new = np.unique(self._changes.everything().identities())
-        present = self.seen | np.isin(stored, new) | self.unread.is_known_to_be(stored)
+            return 0, 0
         (starts,) = np.nonzero(np.diff(stored, prepend=~stored[:1]))
-        missing = int((~np.logical_or.reduceat(present, starts)).sum())
-        return max(0, missing - self.unread.most_others(len(starts))) / len(starts)
+        return len(starts), int(np.logical_and.reduceat(self.vanished, starts).sum())
 
     def _changed_documents(self, rows: pa.RecordBatch) -> pa.Table:
         """The changed documents of a batch; takes notice of what else is in it."""
@@ -159,13 +177,24 @@ class Corpus:
         return changed_documents
 
     def _count_rows(self, rows: pa.RecordBatch, blank: int) -> None:
-        """Count the rows of a batch; those without a text are documents that cannot be read."""
+        """Count the rows of a batch; those without a text are documents that cannot be read, or none."""
         self.rows += rows.num_rows - blank
-        self.blank += blank
-        if blank and self._settings.source.columns.document_id:  # without an id there is no document to speak of
-            self.unread.add_documents(rows["document_id"].filter(pc.invert(has_text(rows["text"]))))
+        unreadable = self._stand_for_documents(rows) if blank else np.zeros(rows.num_rows, bool)
+        self.blank += int(unreadable.sum())
+        self.without_document += blank - int(unreadable.sum())
+        if unreadable.any():
+            self.unread.add_documents(rows["document_id"].filter(pa.array(unreadable)))
         if self._quarantine:
-            self._quarantine.add_rows(rows, blank)
+            self._quarantine.add_rows(rows, unreadable)
+
+    def _stand_for_documents(self, rows: pa.RecordBatch) -> np.ndarray:
+        """`bool [rows]`: rows without a text that are documents: not where text and id are there, and empty."""
+        blank = ~has_text(rows["text"]).to_numpy(zero_copy_only=False)
+        if not self._settings.source.columns.document_id:  # a document is its text
+            return np.zeros(rows.num_rows, bool)
+        empty = pc.and_(pc.is_valid(rows["text"]), pc.is_valid(rows["document_id"])).to_numpy(zero_copy_only=False)
+        stand_for_none: np.ndarray = empty & ~has_text(rows["document_id"]).to_numpy(zero_copy_only=False)
+        return blank & ~stand_for_none
 
     def _leave_out(self, item: Unreadable) -> None:
         self.unread.add(item)

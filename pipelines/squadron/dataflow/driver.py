@@ -124,7 +124,7 @@ def inputs(settings: Settings) -> dict[str, Any]:
         "metric": settings.store.metric,
         "max_tokens": settings.passages.max_tokens,
         "overlap_tokens": settings.passages.overlap_tokens,
-        "metadata_columns": settings.source.columns.metadata,
+        "metadata_columns": tuple(settings.source.columns.metadata_columns),
         "filter": {},
         "kept_version": None,
         "answered": None,

@@ -64,6 +64,8 @@ class GenerationRecord(BaseModel):
     rows: int | None = None
     """Passages, when a run last finished."""
     documents: int | None = None
+    source_revision: str | None = None
+    """The commit of the data set that its rows are of, where the corpus comes from a hub."""
     index: str | None = None
     """What searches use; None while rows are written and deleted."""
     metrics: dict[str, float] | None = None

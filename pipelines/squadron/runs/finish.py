@@ -52,7 +52,8 @@ def finish(settings: Settings, plan: Plan, quarantined: int = 0, generations: Ge
     index = record.index
     if plan.to_embed or plan.deleted or not index:
         index = graph.value("index_built", generation_table=table, kept_version=record.base_version)
-    catalog.change(plan.generation, plan.run_id, rows=rows, documents=plan.documents, index=index)
+    changed = {"rows": rows, "documents": plan.documents, "index": index, "source_revision": plan.source_revision}
+    catalog.change(plan.generation, plan.run_id, **changed)
     quarantine.settle(settings, plan.run_id)
     deleted, stay = len(expired) - int(held_back.sum()), int(held_back.sum())
     if stay:

@@ -14,6 +14,7 @@ from squadron.corpus.guards import check_candidate, check_corpus
 from squadron.corpus.quarantine import folder as quarantine_folder
 from squadron.corpus.questions import questions_digest
 from squadron.corpus.reading import Corpus
+from squadron.corpus.retitled import retitled_documents
 from squadron.dataflow.cached_cuts import CutCache
 from squadron.dataflow.cached_vectors import opened_cache
 from squadron.dataflow.changes import StoredDocuments
@@ -26,6 +27,7 @@ from squadron.generations.record import GenerationRecord
 from squadron.runs.budget import affordable_cost
 from squadron.runs.results import Plan
 from squadron.settings.credentials import is_remote
+from squadron.settings.registry import load
 from squadron.settings.schema import Settings
 from squadron.sources.rows import Unreadable
 from squadron.staging import abandoned as leftovers
@@ -113,6 +115,7 @@ def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations
     """
     started = time.monotonic()
     graph = shared_graph(settings)
+    settings = _with_pinned_source(settings)
     graph.keep("vector_space", "passage_tokens", "tokenizer", "client")
     target = _target(settings, Generations(graph) if generations is None else generations)
     folder = staging.run_folder(settings.ingest.staging, settings.collection, run_id)
@@ -157,8 +160,9 @@ def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations
         example_question=questions["question"][0].as_py() if questions.num_rows else None,
         seconds=time.monotonic() - started,
         held_back=corpus.withheld_passages,
+        source_revision=settings.source.revision,
     )
-    _log_plan(plan, corpus)
+    _log_plan(plan, corpus, settings.source.limit)
     return plan
 
 
@@ -205,10 +209,21 @@ def _compared(
     return corpus, staged, writer
 
 
+def _with_pinned_source(settings: Settings) -> Settings:
+    """The settings, their source naming the commit that it has now: every pass over the corpus reads the same."""
+    pinned = getattr(load("sources", settings.source.name), "pinned", None)
+    return settings.model_copy(update={"source": pinned(settings.source)}) if pinned else settings
+
+
 def _check(settings: Settings, corpus: Corpus, target: _Target) -> None:
     """Raise when the corpus cannot be what its owner wants to be indexed, or the generation would lack documents."""
     replaced = target.replaced
-    check_corpus(settings, corpus, target.catalog[replaced].documents if replaced else None)
+
+    def retitled() -> int:
+        graph, generation = target.catalog.graph, target.generation
+        return retitled_documents(settings, graph, generation, target.stored, corpus.vanished)
+
+    check_corpus(settings, corpus, target.catalog[replaced].documents if replaced else None, retitled)
     if replaced and corpus.unread:
         check_candidate(corpus, target.documents_of(replaced).digests)
 
@@ -249,10 +264,19 @@ def _laid_out(
     return shards
 
 
-def _log_plan(plan: Plan, corpus: Corpus) -> None:
+def _log_plan(plan: Plan, corpus: Corpus, limit: int | None) -> None:
     if corpus.unread.items:
         unread = corpus.unread
         log.warning("%d rows or files of the corpus are in quarantine, unread: %s", unread.items, unread.shown())
+    if corpus.without_document:
+        log.warning(
+            "%d rows of the corpus have neither a text nor an id, and are no documents", corpus.without_document
+        )
+    if corpus.limited and corpus.vanished_documents:
+        log.warning(
+            "source.limit = %s: %d documents of the index lie beyond it, or have left the corpus, and are deleted",
+            *(limit, corpus.vanished_documents),
+        )
     if plan.held_back:
         log.warning("%d passages that the corpus does not show stay, until all of it can be read", plan.held_back)
     log.info(

@@ -55,6 +55,7 @@ class RunReport(TypedDict):
     device: str | None
     index: str
     vector_space: dict[str, str]
+    source_revision: str | None
 
 
 def run_report(
@@ -169,6 +170,7 @@ def plan_report(plan: Plan, in_batches: bool) -> PlanReport:
         "cost": plan.cost,
         "estimates_are_upper_bounds": plan.estimates_are_upper_bounds,
         "vector_space": plan.vector_space,
+        "source_revision": plan.source_revision,
         "seconds": {"plan": round(plan.seconds, 3)},
         "in_batches": in_batches,
     }

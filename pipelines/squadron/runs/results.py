@@ -41,6 +41,8 @@ class Plan:
     seconds: float
     held_back: int = 0
     """Of the unchanged passages, those that the corpus does not show, and that stay for some of it cannot be read."""
+    source_revision: str | None = None
+    """The commit of the data set that was read, where it comes from a hub."""
     estimates_are_upper_bounds: bool = False
     """Whether the model's tokenizer cannot be had here, so that tokens and cost are at most these."""
 

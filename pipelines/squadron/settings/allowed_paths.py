@@ -36,6 +36,12 @@ def refuse_foreign(key: str, value: Any, known: Any, layer: str) -> None:
             )
 
 
+def is_allowed(path: str) -> bool:
+    """Whether SQUADRON_ALLOWED_PATHS names a file of a disk, or a folder above it."""
+    allowed = [folder for folder in os.environ.get(VARIABLE, "").split() if "://" not in folder]
+    return "*" in allowed or any(_within(path, folder) for folder in allowed)
+
+
 def refuse_secrets(key: str, value: Any, layer: str) -> None:
     """Raise SettingsError when the value of a setting that is a path or an address bears a password or a key.
 

@@ -8,7 +8,7 @@ from pydantic.fields import FieldInfo
 
 from squadron.settings.embedding_sections import EmbeddingSettings
 from squadron.settings.store_sections import StoreSettings
-from squadron.settings.types import LOCATION, ColumnName, Fraction, Name, Section
+from squadron.settings.types import LOCATION, Bytes, Fraction, MetadataColumn, Name, Section
 
 _RESERVED_COLUMNS = {"id", "document_id", "title", "ordinal", "text", "tokens", "vector", "digest", "rank", "score"} | {
     "question",
@@ -19,23 +19,35 @@ _RESERVED_COLUMNS = {"id", "document_id", "title", "ordinal", "text", "tokens", 
 
 
 class ColumnSettings(Section):
-    """Which columns of a file hold what. The defaults are those of `rajpurkar/squad`."""
+    """Which columns of a file hold what; a dot reaches into objects. The defaults are those of `rajpurkar/squad`."""
 
     text: str = Field("context", description="The text to embed.")
     title: str | None = Field("title", description="A title, stored and put before the text by the template.")
     document_id: str | None = Field(None, description="A unique id. Without one, a document is its title and text.")
     question: str | None = Field("question", description="A question that the row's document answers.")
     question_id: str | None = Field("id", description="The question's id.")
-    metadata: tuple[ColumnName, ...] = Field((), description="More columns to store, and to filter searches by.")
+    metadata: tuple[MetadataColumn, ...] = Field(
+        (),
+        description="More columns to store, and to filter searches by: NAME, or NAME=COLUMN where the corpus calls it "
+        "otherwise.",
+    )
+
+    @property
+    def metadata_columns(self) -> dict[str, str]:
+        """The name of each metadata column in the index -> the column of the corpus."""
+        pairs = (entry.partition("=") for entry in self.metadata)
+        return {name: column or name for name, _, column in pairs}
 
     @model_validator(mode="after")
     def _metadata_names_are_free(self) -> "ColumnSettings":
-        if taken := sorted(_RESERVED_COLUMNS & set(self.metadata)):
+        names = [entry.partition("=")[0] for entry in self.metadata]
+        if taken := sorted(_RESERVED_COLUMNS & set(names)):
             raise ValueError(
-                f"source.columns.metadata names {', '.join(taken)}, which Squadron uses itself: rename them"
+                f"source.columns.metadata names {', '.join(taken)}, which Squadron uses itself: rename them, as in "
+                f"source_{taken[0]}={taken[0]}"
             )
-        if len(set(self.metadata)) < len(self.metadata):
-            raise ValueError(f"source.columns.metadata names a column twice: {', '.join(self.metadata)}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"source.columns.metadata names a column twice: {', '.join(names)}")
         return self
 
 
@@ -49,9 +61,24 @@ class SourceSettings(Section):
         description="files: path, glob or URI of parquet, JSONL, CSV or SQuAD JSON. "
         "squad: a folder with a copy of the data set, or hf://datasets/ORG/NAME, another in its shape.",
     )
+    config: str | None = Field(None, description="squad: the configuration of the data set, where it has several.")
     split: str = Field("train", description="squad: the split to load.")
-    revision: str | None = Field(None, description="squad: commit, tag or branch of the data set.")
-    limit: PositiveInt | None = Field(None, description="Stop after this many documents.")
+    revision: str | None = Field(
+        None, description="squad: commit, tag or branch of the data set; this and no other is read, offline too."
+    )
+    limit: PositiveInt | None = Field(
+        None, description="Stop after this many documents. What the index holds beyond them is deleted."
+    )
+    max_line_bytes: Bytes = Field(
+        1 << 26, description="files: a longer line of JSONL is not read; of CSV, neither is what follows it."
+    )
+    max_document_bytes: Bytes = Field(1 << 24, description="A row with a longer text is not read.")
+    max_json_bytes: Bytes = Field(
+        1 << 28, description="files: a larger file that is one JSON value, unpacked, is not read: it is held in memory."
+    )
+    max_unpacked_bytes: Bytes = Field(
+        1 << 35, description="files: a packed file, or parquet, is read up to this size and no further."
+    )
     columns: ColumnSettings = ColumnSettings()
 
 

@@ -1,12 +1,10 @@
-"""Files: parquet, JSONL, CSV or SQuAD's own JSON, by path, folder, glob or fsspec URI."""
+"""Files: parquet, JSON, JSON lines, CSV or SQuAD's own JSON, by path, folder, glob or fsspec URI."""
 
 import lzma
-import os
-import re
 import zlib
-from collections.abc import Iterator
-from fnmatch import fnmatchcase
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO
 
 import fsspec
 import pyarrow as pa
@@ -14,37 +12,70 @@ from fsspec.implementations.local import LocalFileSystem
 
 from squadron.errors import SourceError, UnreachableSourceError
 from squadron.settings.addresses import without_secrets
-from squadron.settings.schema import ColumnSettings, SourceSettings
-from squadron.sources.formats import PACKED, READERS, BrokenFileError, reader_of
+from squadron.settings.schema import SourceSettings
+from squadron.sources.columns import FileColumns, shown
+from squadron.sources.corpus_file import BrokenFileError, CorpusFile, folder_values
+from squadron.sources.formats import endings, reader_of
+from squadron.sources.local_files import LocalFiles, local_files
+from squadron.sources.passed_over import PassedOver
+from squadron.sources.remote_files import RemoteFiles, remote_files
 from squadron.sources.rows import Unreadable, readable_rows
+from squadron.sources.unpacked import unpacked
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The files of a corpus by their paths, and how each is opened."""
+
+    paths: dict[str, str]
+    """Path -> path or address as messages show it."""
+    open: Callable[[str], IO[bytes]]
+    closed: dict[str, str]
+    """Folders that cannot be listed, and why."""
+    passed_over: PassedOver
 
 
 def read_rows(source: SourceSettings) -> Iterator[pa.RecordBatch | Unreadable]:
     """The rows of every matching file, files in the order of their names, in batches of at most 1,000.
 
     What cannot be read comes as `Unreadable`, before the rows that follow it: a row; a file, or the rest of it, where
-    there are others; a folder below the one that the settings name. Raises SourceError when nothing matches, a file is
-    of no known format or has other columns than the settings name, and when the only file is broken.
+    there are others; a folder below the one that the settings name. Files that are passed over are counted in the log.
+    Raises SourceError when nothing matches, a file is of no known format, lacks the text or the ids, or no file has
+    another column that the settings name, and when the only file is broken.
     """
-    paths, closed = _paths(source.path or "")  # settings see to it that there is one
-    files = len(paths) + len(closed)
-    yield from (Unreadable(f"{folder}/", reason, files=files) for folder, reason in closed.items())
-    for path in paths:
-        yield from read_file(path, source.columns, files)
-
-
-def read_file(path: str, columns: ColumnSettings, files: int = 1) -> Iterator[pa.RecordBatch | Unreadable]:
-    """The rows of one file of so many; its name's ending says the format, and how it is packed."""
-    reader, shown_path, rows_read = reader_of(path), without_secrets(path), False
-    if reader is None:
-        raise SourceError(f"{shown_path} is of no known format: wanted a name that ends in {_endings()}")
+    if source.revision:
+        raise SourceError(
+            f"source.revision is {source.revision!r}, and source.name=files reads files as they are: unset it. Of a "
+            "data set of the hub, write the revision into source.path, hf://datasets/ORG/NAME@REVISION/..."
+        )
+    listing = _listing(source.path or "")  # settings see to it that there is one
+    listing.passed_over.report(repr(without_secrets(source.path or "")))
+    files = len(listing.paths) + len(listing.closed)
+    file_columns = FileColumns(source.columns, files)
+    yield from (Unreadable(f"{shown(folder, 300)}/", why, files=files) for folder, why in listing.closed.items())
     try:
-        with fsspec.open(path, "rb", compression="infer", expand=False) as file:
-            for piece in reader(file, shown_path, columns):
+        for path, shown_path in listing.paths.items():
+            corpus_file = CorpusFile(shown_path, source, file_columns, folder_values(path))
+            yield from read_file(path, corpus_file, listing.open, files)
+    finally:
+        file_columns.report()
+    file_columns.require()
+
+
+def read_file(
+    path: str, corpus_file: CorpusFile, opened: Callable[[str], IO[bytes]], files: int = 1
+) -> Iterator[pa.RecordBatch | Unreadable]:
+    """The rows of one file of so many; its name's ending says the format, and how it is packed."""
+    reader, rows_read = reader_of(path), False
+    if reader is None:
+        raise SourceError(f"{corpus_file.shown_path} is of no known format: wanted a name that ends in {endings()}")
+    try:
+        with opened(path) as file, unpacked(file, path, corpus_file.source.max_unpacked_bytes) as content:
+            for piece in reader(content, corpus_file):
                 if isinstance(piece, Unreadable):
                     yield piece
                 else:
-                    yield from readable_rows(piece, columns)
+                    yield from readable_rows(piece, corpus_file.source)
                     rows_read = True
         return
     except MemoryError:
@@ -54,82 +85,47 @@ def read_file(path: str, columns: ColumnSettings, files: int = 1) -> Iterator[pa
     except BrokenFileError as error:
         reason, cause = str(error), error
     if files == 1:
-        raise SourceError(f"{shown_path} {reason}") from cause
-    yield Unreadable(shown_path, f"{reason} (rows before that place were read)" if rows_read else reason, files=files)
+        raise SourceError(f"{corpus_file.shown_path} {reason}") from cause
+    if rows_read:
+        reason += " (rows before that place were read)"
+    yield Unreadable(corpus_file.shown_path, reason, files=files)
 
 
-def _paths(pattern: str) -> tuple[list[str], dict[str, str]]:
-    """The files that a path, a folder or a glob stands for, and the folders that cannot be listed, with the reason."""
-    shown = repr(without_secrets(pattern))
+def _listing(pattern: str) -> _Listing:
+    """The files that a path, a folder or a glob stands for."""
+    files = _files(pattern)
+    closed = files.closed if isinstance(files, LocalFiles) else {}
+    place = repr(without_secrets(pattern))
+    if not files.paths and closed:
+        raise SourceError("; ".join(f"source.path {place}: {folder}: {reason}" for folder, reason in closed.items()))
+    if not files.paths:
+        others = f". Passed over: {files.passed_over}" if files.passed_over else ""
+        raise SourceError(
+            f"source.path {place} matches no file: wanted a file, a glob, or a folder of files "
+            f"whose names end in {endings()}{others}"
+        )
+    if isinstance(files, LocalFiles):
+        address = "file://{}" if pattern.startswith("file://") else "{}"
+        places = {path: address.format(shown(path, 1000)) for path in files.paths}
+        return _Listing(places, files.open, closed, files.passed_over)
+    addresses = {path: shown(without_secrets(files.address(path)), 1000) for path in files.paths}
+    return _Listing(addresses, files.filesystem.open, closed, files.passed_over)
+
+
+def _files(pattern: str) -> LocalFiles | RemoteFiles:
+    if "://" not in pattern.removeprefix("file://"):  # where two colons stand in a name, they chain nothing
+        return local_files(LocalFileSystem._strip_protocol(pattern) if pattern.startswith("file://") else pattern)
+    place = repr(without_secrets(pattern))
     try:
         filesystem, root = fsspec.core.url_to_fs(pattern)
     except (ValueError, ImportError) as error:  # no such protocol; its package is not installed
-        raise SourceError(f"source.path {shown} cannot be opened: {_reason(error)}") from error
+        raise SourceError(f"source.path {place} cannot be opened: {_reason(error)}") from error
     try:
-        paths = _matching_paths(filesystem, root)
+        return remote_files(filesystem, root)
+    except SourceError:
+        raise
     except Exception as error:  # every protocol's client has errors of its own
-        if "://" not in pattern:
-            raise
-        raise UnreachableSourceError(f"source.path {shown} cannot be reached: {_reason(error)}") from error
-    closed = _closed(root) if isinstance(filesystem, LocalFileSystem) and paths != [root] else {}
-    if not paths and closed:
-        raise SourceError("; ".join(f"source.path {shown}: {folder}: {reason}" for folder, reason in closed.items()))
-    if not paths:
-        raise SourceError(
-            f"source.path {shown} matches no file: wanted a file, a glob, or a folder of files "
-            f"whose names end in {_endings()}"
-        )
-    return [filesystem.unstrip_protocol(path) if "://" in pattern else path for path in sorted(paths)], closed
-
-
-def _matching_paths(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
-    if filesystem.isfile(root):
-        return [root]
-    if filesystem.isdir(root):
-        return [path for path in filesystem.find(root) if reader_of(path) and not _hidden(path, root)]
-    # Not "is a file": a link that leads nowhere is to be reported.
-    return [path for path in filesystem.glob(root) if not filesystem.isdir(path)] if _is_glob(root) else []
-
-
-def _closed(root: str) -> dict[str, str]:
-    """Folders of a disk that this user may not list: fsspec passes over them, and their documents would be missing.
-
-    Object stores refuse a listing as a whole.
-    """
-    closed: dict[str, str] = {}
-    base = root if Path(root).is_dir() else re.split(r"[*?\[]", root)[0].rpartition("/")[0] or "/"
-    glob_parts = root.removeprefix(base).lstrip("/").split("/") if base != root else []
-
-    def note(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError) and not _hidden(str(error.filename), base):
-            closed[str(error.filename)] = f"the folder cannot be listed: {_reason(error)}"
-
-    for folder, below, _ in os.walk(base, onerror=note):
-        if glob_parts:  # of a glob
-            parts = [part for part in folder.removeprefix(base).split("/") if part]
-            below[:] = [name for name in below if _may_match([*parts, name], glob_parts[:-1])]
-    return closed
-
-
-def _may_match(folder: list[str], glob_parts: list[str]) -> bool:
-    """Whether a glob looks into a folder."""
-    if "**" in glob_parts:
-        end = glob_parts.index("**")
-        return _may_match(folder[:end], glob_parts[:end]) if len(folder) > end else _may_match(folder, glob_parts[:end])
-    return len(folder) <= len(glob_parts) and all(map(fnmatchcase, folder, glob_parts))
-
-
-def _hidden(path: str, root: str) -> bool:
-    """Whether a file in a folder is another program's: `.cache/x.json`, `_metadata.parquet`."""
-    return any(part.startswith((".", "_")) for part in path.removeprefix(root).split("/") if part)
-
-
-def _is_glob(path: str) -> bool:
-    return any(character in path for character in "*?[")
-
-
-def _endings() -> str:
-    return f"{', '.join(READERS)}, or these and {', '.join(PACKED)}"
+        raise UnreachableSourceError(f"source.path {place} cannot be reached: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:

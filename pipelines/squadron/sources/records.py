@@ -4,11 +4,17 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from squadron.settings.schema import ColumnSettings
-from squadron.sources.rows import BATCH_ROWS, Piece, Unreadable, known_id, not_text, wanted_columns
+from squadron.sources.answered import ANSWERS, IS_IMPOSSIBLE, has_no_answer
+from squadron.sources.columns import wanted_columns
+from squadron.sources.corpus_file import CorpusFile
+from squadron.sources.rows import BATCH_ROWS, Piece, Unreadable, known_id
+from squadron.sources.text_arrays import not_text
 
+_ABSENT = object()
 Record = tuple[int, Mapping[str, Any]]
 """The number of its line, or its row, and the values."""
 
@@ -33,38 +39,49 @@ def batches(records: Iterable[Record | Unreadable]) -> Iterator[list[Record] | U
 
 
 def pieces_of(
-    records: Iterable[Record | Unreadable],
-    column_names: Iterable[str],
-    path: str,
-    columns: ColumnSettings,
-    unit: str = "line",
+    records: Iterable[Record | Unreadable], names: Iterable[str], file: CorpusFile, unit: str = "line"
 ) -> Iterator[Piece | Unreadable]:
     """Records by the thousand, see `piece_of`."""
     for batch in batches(records):
         if isinstance(batch, Unreadable):
             yield batch
         else:
-            yield from piece_of(batch, column_names, path, columns, unit)
+            yield from piece_of(batch, names, file, unit)
 
 
 def piece_of(
-    records: list[Record], column_names: Iterable[str], path: str, columns: ColumnSettings, unit: str = "line"
+    records: list[Record], names: Iterable[str], file: CorpusFile, unit: str = "line"
 ) -> Iterator[Piece | Unreadable]:
     """Records as strings, those of the wanted columns that there are; before them, the records that are none."""
-    names = [name for name in wanted_columns(columns) if name in set(column_names)]
+    present = set(names)
+    chosen = [name for name in wanted_columns(file.columns) if name in present]
     try:
-        table = _table(records, names, columns)
+        table = _table(records, chosen, file.columns)
     except NoTextError:
         sound = list[Record]()
         for number, record in records:
             try:
-                _table([(number, record)], names, columns)
+                _table([(number, record)], chosen, file.columns)
             except NoTextError as error:
-                yield Unreadable(f"{path}, {unit} {number}", str(error), id_of(record, columns))
+                yield Unreadable(f"{file.shown_path}, {unit} {number}", str(error), id_of(record, file.columns))
             else:
                 sound.append((number, record))
-        records, table = sound, _table(sound, names, columns)
-    yield Piece(table, path, unit, [number for number, _ in records])
+        records, table = sound, _table(sound, chosen, file.columns)
+    unanswered = None
+    if ANSWERS in present or IS_IMPOSSIBLE in present:
+        unanswered = np.array([has_no_answer(record) for _, record in records], bool)
+    yield Piece(
+        table, file.shown_path, unit, [number for number, _ in records], file.folder_values, unanswered=unanswered
+    )
+
+
+def names_in(record: Mapping[str, Any], columns: ColumnSettings, others: bool = True) -> Iterator[str]:
+    """The names of a record's values, and of those wanted values that lie in objects; without `others`, of no more."""
+    if others:
+        yield from record
+    for name in (*wanted_columns(columns), ANSWERS, IS_IMPOSSIBLE):
+        if _value(record, name) is not _ABSENT:
+            yield name
 
 
 def id_of(record: Mapping[str, Any], columns: ColumnSettings) -> str | None:
@@ -72,7 +89,7 @@ def id_of(record: Mapping[str, Any], columns: ColumnSettings) -> str | None:
     if columns.document_id is None:
         return None
     try:
-        return known_id(_text(record.get(columns.document_id), columns.document_id, columns))
+        return known_id(_text(_value(record, columns.document_id), columns.document_id, columns))
     except NoTextError:
         return None
 
@@ -80,10 +97,22 @@ def id_of(record: Mapping[str, Any], columns: ColumnSettings) -> str | None:
 def _table(records: list[Record], names: list[str], columns: ColumnSettings) -> pa.Table:
     return pa.table(
         {
-            name: pa.array([_text(record.get(name), name, columns) for _, record in records], pa.string())
+            name: pa.array([_text(_value(record, name), name, columns) for _, record in records], pa.string())
             for name in names
         }
     )
+
+
+def _value(record: Mapping[str, Any], name: str) -> Any:
+    """The value of that name, or the one that its parts lead to, object by object."""
+    if name in record or "." not in name:
+        return record.get(name, _ABSENT)
+    value: Any = record
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return _ABSENT
+        value = value[part]
+    return value
 
 
 def _text(value: Any, name: str, columns: ColumnSettings) -> str | None:
@@ -97,6 +126,8 @@ def _text(value: Any, name: str, columns: ColumnSettings) -> str | None:
                 raise NoTextError(reason) from None  # the cause would hold the text
         return value
     if value is None:
+        return "" if name in (columns.text, columns.document_id) else None
+    if value is _ABSENT:
         return None
     if isinstance(value, bool | int | float) and name not in (columns.text, columns.question):
         return json.dumps(value)
