@@ -44,6 +44,7 @@ def pytest_testnodedown(node: Any) -> None:
     node.config.stash[_COUNTS] |= Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """The line."""
     counts = config.stash[_COUNTS]
