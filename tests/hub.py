@@ -1,7 +1,7 @@
 """A Hugging Face hub on loopback: one repository, read-only, spoken to by the real client libraries."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,8 +13,15 @@ COMMIT = "c0ffee" + "0" * 34
 
 
 @contextmanager
-def serving(repository: str, folder: Path, kind: str = "datasets") -> Iterator[str]:
-    """The address of a hub that holds the files of `folder` as `repository`, a data set or a model."""
+def serving(
+    repository: str, folder: Path, kind: str = "datasets", revisions: Mapping[str, tuple[str, Path]] | None = None
+) -> Iterator[str]:
+    """The address of a hub that holds the files of `folder` as `repository`, a data set or a model.
+
+    `revisions`: commit and files of further commits, branches and tags; a commit is known by itself, too.
+    """
+    known = {"main": (COMMIT, folder), COMMIT: (COMMIT, folder)} | dict(revisions or {})
+    known |= {commit: (commit, files) for commit, files in known.values()}
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -34,18 +41,23 @@ def serving(repository: str, folder: Path, kind: str = "datasets") -> Iterator[s
             api = f"/api/{kind}/{repository}"
             prefix = f"/{kind}/" if kind == "datasets" else "/"
             resolve = f"{prefix}{repository}/resolve/"
-            if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
-                self._send_json(_info(repository, folder))
+            if not path.startswith((api, resolve)):
+                self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
+                return
+            wanted = path.removeprefix(resolve) if path.startswith(resolve) else _after_verb(path, api)
+            revision, _, name = unquote(wanted).partition("/")
+            if revision not in known:
+                self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
+                return
+            commit, files = known[revision]
+            if path in (api, f"{api}/revision/{revision}"):
+                self._send_json(_info(repository, commit, files))
             elif path.startswith((f"{api}/tree/", f"{api}/paths-info/")):
-                self._send_json([entry for entry in _entries(folder) if not paths or entry["path"] in paths])
-            elif (
-                path.startswith(resolve)
-                and (file := folder / unquote(path[len(resolve) :].partition("/")[2])).is_file()
-            ):
-                self._send(200, file.read_bytes(), {"ETag": _oid(file), "X-Repo-Commit": COMMIT})
+                self._send_json([entry for entry in _entries(files) if not paths or entry["path"] in paths])
+            elif path.startswith(resolve) and (file := files / name).is_file():
+                self._send(200, file.read_bytes(), {"ETag": _oid(file), "X-Repo-Commit": commit})
             else:
-                here = path.startswith((api, resolve))
-                self._send(404, b"", {"X-Error-Code": "EntryNotFound" if here else "RepoNotFound"})
+                self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
 
         def _send_json(self, value: object) -> None:
             self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
@@ -70,9 +82,14 @@ def serving(repository: str, folder: Path, kind: str = "datasets") -> Iterator[s
         server.server_close()
 
 
-def _info(repository: str, folder: Path) -> dict[str, object]:
+def _after_verb(path: str, api: str) -> str:
+    """The revision that an address of the API is about, and what follows it."""
+    return path.removeprefix(api).lstrip("/").partition("/")[2] or "main"
+
+
+def _info(repository: str, commit: str, folder: Path) -> dict[str, object]:
     files = [{"rfilename": entry["path"]} for entry in _entries(folder) if entry["type"] == "file"]
-    return {"_id": "0", "id": repository, "sha": COMMIT, "private": False, "tags": [], "siblings": files}
+    return {"_id": "0", "id": repository, "sha": commit, "private": False, "tags": [], "siblings": files}
 
 
 def _entries(folder: Path) -> list[dict[str, object]]:

@@ -24,16 +24,21 @@ class NoTextError(Exception):
 
 
 def batches(records: Iterable[Record | Unreadable]) -> Iterator[list[Record] | Unreadable]:
-    """Records by the thousand; what is unreadable among them comes at once."""
+    """Records by the thousand; what is unreadable among them comes at once, and those before an error before it."""
     batch: list[Record] = []
-    for record in records:
-        if isinstance(record, Unreadable):
-            yield record
-            continue
-        batch.append(record)
-        if len(batch) == BATCH_ROWS:
+    try:
+        for record in records:
+            if isinstance(record, Unreadable):
+                yield record
+                continue
+            batch.append(record)
+            if len(batch) == BATCH_ROWS:
+                yield batch
+                batch = []
+    except Exception:
+        if batch:
             yield batch
-            batch = []
+        raise
     if batch:
         yield batch
 

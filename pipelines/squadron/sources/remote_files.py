@@ -46,4 +46,5 @@ def remote_files(filesystem: fsspec.AbstractFileSystem, root: str) -> RemoteFile
     if "http" not in str(filesystem.protocol):  # a web server has no folders
         for folder in {above for path in files.paths for above in folders_above(path.rpartition("/")[0])}:
             refuse_table(folder, [log for log in LOGS if filesystem.isdir(f"{folder}/{log}")])
+            refuse_tables_among(filesystem.glob(f"{folder}/metadata/*.metadata.json*"))
     return files

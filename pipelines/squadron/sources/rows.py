@@ -57,7 +57,7 @@ class Piece:
     folder_values: Mapping[str, str | None] = field(default_factory=dict)
     """Columns that the names of the file's folders give a value, the same in all rows."""
     nulls_are_empty: bool = False
-    """A null is an empty text or id; not, as in JSON without the key, one that may be there by another name."""
+    """A null is a text or an id that is empty, and not, as in JSON without the key, one of which nothing is known."""
     unanswered: np.ndarray | None = None
     """`bool [rows]`: the rows that do not answer their question; None: all do."""
 
