@@ -90,11 +90,11 @@ def evaluate(assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Measure the live generation on the corpus's own questions."""
     with _refusals():
         resolved = _resolved(assignments)
-        from squadron.generations import search as searching
+        from squadron.generations.measuring import measure
         from squadron.terminal import tables as terminal
 
         with terminal.shown_progress():
-            measured = searching.measure(resolved.settings)
+            measured = measure(resolved.settings)
         _print(measured, as_json, terminal.show_metrics)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from squadron.errors import GateError, GuardError, StoreError
 from squadron.generations.catalog import Generations
-from squadron.generations.search import measure
+from squadron.generations.measuring import measure
 from squadron.runs.finish import finish
 from squadron.runs.ingest_shard import ingest_shard
 from squadron.runs.plan import plan_run

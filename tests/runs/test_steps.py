@@ -9,7 +9,8 @@ from squadron.dataflow.driver import shared_graph
 from squadron.errors import GateError, GuardError, StaleLiveError, StoreError
 from squadron.generations.catalog import Generations, generations
 from squadron.generations.live_pointer import promote_generation, rollback
-from squadron.generations.search import measure, search
+from squadron.generations.measuring import measure
+from squadron.generations.search import search
 from squadron.runs.evaluate import evaluate
 from squadron.runs.finish import finish
 from squadron.runs.ingest_shard import ingest_shard

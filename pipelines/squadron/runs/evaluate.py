@@ -5,7 +5,7 @@ import time
 
 from squadron.dataflow.cached_vectors import opened_cache
 from squadron.generations.catalog import Generations
-from squadron.generations.search import Asking
+from squadron.generations.measuring import Asking
 from squadron.runs.quality_gate import figures_before, unsound_rows
 from squadron.runs.results import Evaluation, Plan
 from squadron.settings.schema import Settings

@@ -2,11 +2,8 @@
 
 import logging
 import time
-from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from squadron.corpus.findings import Findings
@@ -15,96 +12,25 @@ from squadron.corpus.quarantine import folder as quarantine_folder
 from squadron.corpus.questions import questions_digest
 from squadron.corpus.reading import Corpus
 from squadron.corpus.retitled import retitled_documents
-from squadron.dataflow.cached_cuts import CutCache
-from squadron.dataflow.cached_vectors import opened_cache
 from squadron.dataflow.changes import StoredDocuments
 from squadron.dataflow.driver import Graph, shared_graph
-from squadron.dataflow.vector_space import generation_name, query_prompt, vector_space
+from squadron.dataflow.vector_space import query_prompt
 from squadron.embeddings.tokenization import is_upper_bound
 from squadron.generations.catalog import Generations
 from squadron.generations.model_canary import checked_model
-from squadron.generations.record import GenerationRecord
 from squadron.runs.budget import affordable_cost
 from squadron.runs.results import Plan
+from squadron.runs.staged_passages import compared_corpus
+from squadron.runs.target import Target, target_of
 from squadron.settings.credentials import is_remote
 from squadron.settings.registry import load
 from squadron.settings.schema import Settings
-from squadron.sources.rows import Unreadable
 from squadron.staging import abandoned as leftovers
 from squadron.staging import shards as staging
 from squadron.staging.shard_writer import ShardWriter
 from squadron.staging.shards import Shard
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Target:
-    """The generation that is planned for, and what there is already."""
-
-    generation: str
-    space: dict[str, str]
-    catalog: Generations
-    stored: StoredDocuments
-    version: int | None
-    """What the generation was at when the gate let it pass last; None while there is none, or where the store keeps no
-    versions."""
-
-    @property
-    def record(self) -> GenerationRecord:
-        """The generation's record; an empty one while it is not there."""
-        return self.catalog.get(self.generation)
-
-    @property
-    def live(self) -> str | None:
-        """The generation that is live."""
-        return self.catalog.live
-
-    @property
-    def replaced(self) -> str | None:
-        """The live generation that this one is to take the place of, if it is another."""
-        return self.live if self.live in self.catalog and self.live != self.generation else None
-
-    def documents_of(self, generation: str) -> StoredDocuments:
-        """The documents that another generation holds."""
-        documents: StoredDocuments = self.catalog.values(generation, "stored_documents")["stored_documents"]
-        return documents
-
-
-@dataclass(frozen=True)
-class Staged:
-    """What is to be embedded."""
-
-    passages: int = 0
-    tokens: int = 0
-    estimated_tokens: int = 0
-    """Tokens of the passages whose vectors are not in the cache."""
-
-
-def staged_passages(settings: Settings, graph: Graph, corpus: Corpus, writer: ShardWriter | None) -> Staged:
-    """Cut the changed documents; the passages wait in the writer's shards if there is one."""
-    cache, cuts, staged = opened_cache(settings, graph), CutCache(settings, graph), Staged()
-    with closing(corpus.changes()) as changes:
-        for documents in changes:
-            if not documents.num_rows:
-                continue
-            values = graph.values(["passages", "embedding_texts"], changed_documents=documents, cuts=cuts.of(documents))
-            cut, texts = values["passages"], values["embedding_texts"]
-            corpus.note_cut(cut)
-            tokens = cut["tokens"].to_numpy()
-            paid = ~cache.contains(texts) if cache else np.ones(len(tokens), bool)
-            if writer and not staged.estimated_tokens and paid.any():
-                graph.begin_model()  # it is ready when the plan is
-            staged = Staged(
-                staged.passages + cut.num_rows,
-                staged.tokens + int(tokens.sum()),
-                staged.estimated_tokens + int(tokens[paid].sum()),
-            )
-            if writer:
-                writer.add(cut)
-    if writer:
-        cuts.write()
-    return staged
 
 
 def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations: Generations | None = None) -> Plan:
@@ -117,13 +43,13 @@ def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations
     graph = shared_graph(settings)
     settings = _with_pinned_source(settings)
     graph.keep("vector_space", "passage_tokens", "tokenizer", "client")
-    target = _target(settings, Generations(graph) if generations is None else generations)
+    target = target_of(settings, Generations(graph) if generations is None else generations)
     folder = staging.run_folder(settings.ingest.staging, settings.collection, run_id)
     writer = None if dry_run else ShardWriter(folder, settings.ingest.shard_passages)
     try:
         if writer:
             _sweep(settings, folder, run_id)
-        corpus, staged, writer = _compared(settings, graph, target.stored, run_id, writer)
+        corpus, staged, writer = compared_corpus(settings, graph, target.stored, run_id, writer)
         _check(settings, corpus, target)
         cost = affordable_cost(settings, staged.estimated_tokens)
         canary = None
@@ -166,20 +92,6 @@ def plan_run(settings: Settings, run_id: str, dry_run: bool = False, generations
     return plan
 
 
-def _target(settings: Settings, catalog: Generations) -> _Target:
-    space = vector_space(settings)
-    generation = generation_name(settings.collection, space)
-    if generation not in catalog:
-        stored: StoredDocuments = catalog.graph.value("stored_documents", stored_ids=[])
-        return _Target(generation, space, catalog, stored, None)
-    values = catalog.values(generation, "stored_documents", "version")
-    version = values["version"]
-    # A run that changed the generation and was not let pass, or died before that, has left what to return to.
-    if generation == catalog.live and catalog[generation].base_version is not None:
-        version = catalog[generation].base_version
-    return _Target(generation, space, catalog, values["stored_documents"], version)
-
-
 def _sweep(settings: Settings, folder: str, run_id: str) -> None:
     """Remove what earlier runs have left: an earlier try of this one, but for what it spent, and those that died."""
     staging.remove(folder, but=staging.SPENT)
@@ -190,32 +102,13 @@ def _sweep(settings: Settings, folder: str, run_id: str) -> None:
         leftovers.sweep(settings.cache.path)
 
 
-def _compared(
-    settings: Settings, graph: Graph, stored: StoredDocuments, run_id: str, writer: ShardWriter | None
-) -> tuple[Corpus, Staged, ShardWriter | None]:
-    """The corpus after a pass over it, with what is to be embedded waiting in the writer's shards."""
-    findings = Findings(settings, run_id, "rows")
-    corpus = Corpus(settings, graph, stored, findings)
-    staged = staged_passages(settings, graph, corpus, writer)
-    repeated: list[Unreadable] = []
-    while more := corpus.repeated_documents():  # all over again, without them; under a limit it meets others then
-        repeated += more
-        findings.clear()
-        corpus = Corpus(settings, graph, stored, findings, repeated)
-        writer = writer and writer.restarted()
-        staged = staged_passages(settings, graph, corpus, writer)
-    if writer and (corpus.documents or corpus.unread.items):
-        findings.write()  # before a guard counts them: then a person wants to see them
-    return corpus, staged, writer
-
-
 def _with_pinned_source(settings: Settings) -> Settings:
     """The settings, their source naming the commit that it has now: every pass over the corpus reads the same."""
     pinned = getattr(load("sources", settings.source.name), "pinned", None)
     return settings.model_copy(update={"source": pinned(settings.source)}) if pinned else settings
 
 
-def _check(settings: Settings, corpus: Corpus, target: _Target) -> None:
+def _check(settings: Settings, corpus: Corpus, target: Target) -> None:
     """Raise when the corpus cannot be what its owner wants to be indexed, or the generation would lack documents."""
     replaced = target.replaced
 
@@ -239,7 +132,7 @@ def _expired(graph: Graph, corpus: Corpus, stored: StoredDocuments) -> pa.Array:
 
 def _laid_out(
     settings: Settings,
-    target: _Target,
+    target: Target,
     corpus: Corpus,
     expired: pa.Array,
     canary: str | None,

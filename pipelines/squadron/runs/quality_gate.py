@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from squadron.errors import GateError, SquadronError, StoreError
 from squadron.generations.catalog import Generations
+from squadron.generations.measuring import Asking
 from squadron.generations.record import GenerationRecord, now
-from squadron.generations.search import Asking, live_catalog
+from squadron.generations.search import live_catalog
 from squadron.runs.results import Evaluation, Plan
 from squadron.settings.schema import Settings
 from squadron.staging import shards as staging

@@ -13,7 +13,8 @@ from rich.text import Text
 from squadron.terminal.escaping import VisibleFormatter, visible
 
 if TYPE_CHECKING:
-    from squadron.generations.search import MatchedPassage, Measurement
+    from squadron.generations.measuring import Measurement
+    from squadron.generations.search import MatchedPassage
     from squadron.runs.explain import Explanation
     from squadron.runs.report import PlanReport, RunReport
     from squadron.runs.verify import VerifyReport
