@@ -84,7 +84,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("--help", (), COMMAND | HELP),
         ("config", (), COMMAND | SETTINGS),
-        ("ingest", (), RUN | {"safetensors"}),
+        ("ingest", (), RUN | {"filelock", "safetensors"}),
         ("search", ("How deep is the sea?",), RUN | {"safetensors"}),
         ("generations", (), RUN),
     ],

@@ -8,9 +8,10 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import tenacity
+if TYPE_CHECKING:
+    import tenacity
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,9 @@ def retried(
     After one of `errors`, `pause` returns the seconds until the request is sent again, or raises what ends the
     trying. `sleep` waits for them. Other errors are raised as they are.
     """
+    import tenacity  # 0.05 s, which a run without a service does without
 
-    def seconds(state: tenacity.RetryCallState) -> float:
+    def seconds(state: "tenacity.RetryCallState") -> float:
         error: Any = state.outcome and state.outcome.exception()
         return pause(error)
 
