@@ -26,7 +26,7 @@ def test_every_setting_is_explained_once_in_the_order_of_the_models() -> None:
     [
         ("source.name", "one of `squad`, `files`, `sample`", '"squad"'),
         ("source.limit", "integer above 0; or null", "null"),
-        ("source.columns.metadata", "list of text that matches `^[A-Za-z][A-Za-z0-9_]{0,62}$`", "[]"),
+        ("source.columns.metadata", "list of text that matches `^[A-Za-z][A-Za-z0-9_]{0,62}(=.+)?$`", "[]"),
         ("gate.approval", "true or false", "false"),
         ("gate.max_drop", "number, 0 to 1", "0.05"),
         ("store.metric", "one of `cosine`, `dot`, `l2`", '"cosine"'),

@@ -103,9 +103,12 @@ def _sweep(settings: Settings, folder: str, run_id: str) -> None:
 
 
 def _with_pinned_source(settings: Settings) -> Settings:
-    """The settings, their source naming the commit that it has now: every pass over the corpus reads the same."""
-    pinned = getattr(load("sources", settings.source.name), "pinned", None)
-    return settings.model_copy(update={"source": pinned(settings.source)}) if pinned else settings
+    """The settings, their source naming the commit that it has now: every pass over the corpus reads the same.
+
+    Of a source without commits, such as files, the settings name none.
+    """
+    pinned = getattr(load("sources", settings.source.name), "pinned", lambda source: source)
+    return settings.model_copy(update={"source": pinned(settings.source)})
 
 
 def _check(settings: Settings, corpus: Corpus, target: Target) -> None:

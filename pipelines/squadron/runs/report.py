@@ -146,6 +146,7 @@ class PlanReport(TypedDict):
     estimated_tokens: int
     cost: float | None
     vector_space: dict[str, str]
+    source_revision: str | None
     seconds: dict[str, float]
     in_batches: bool
     estimates_are_upper_bounds: bool

@@ -55,7 +55,7 @@ def read_json(file: BufferedReader, corpus_file: CorpusFile) -> Iterator[Piece |
 
 
 def _is_record(value: Any, corpus_file: CorpusFile) -> bool:
-    return isinstance(value, dict) and corpus_file.columns.text in names_in(value, corpus_file.columns)
+    return isinstance(value, dict) and corpus_file.columns.text in names_in([value], corpus_file.columns, 0)
 
 
 def _pieces(records: Iterable[Record | Unreadable], corpus_file: CorpusFile, unit: str) -> Iterator[Piece | Unreadable]:
@@ -65,8 +65,7 @@ def _pieces(records: Iterable[Record | Unreadable], corpus_file: CorpusFile, uni
         if isinstance(batch, Unreadable):
             yield batch
             continue
-        for _, record in batch:
-            names |= dict.fromkeys(names_in(record, corpus_file.columns, len(names) < MOST_NAMES))
+        names |= names_in([record for _, record in batch], corpus_file.columns, MOST_NAMES - len(names))
         yield from piece_of(batch, names, corpus_file, unit)
     if names:
         corpus_file.check(names)

@@ -21,6 +21,7 @@ from squadron.sources.corpus_file import BrokenFileError
 from squadron.sources.formats import reader_of
 from squadron.sources.lake_tables import folders_above, refuse_iceberg, refuse_table
 from squadron.sources.passed_over import PassedOver
+from squadron.sources.unpacked import BUFFER_BYTES
 
 KERNEL_FOLDERS = ("/proc", "/sys")
 
@@ -46,7 +47,7 @@ class LocalFiles:
             )
         _refuse_special(Path(target).stat())  # opening some devices is an act
         # Without O_NONBLOCK a pipe, which took the file's place since, is waited for.
-        file = os.fdopen(os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        file = os.fdopen(os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", BUFFER_BYTES)
         try:
             _refuse_special(os.fstat(file.fileno()))
         except BrokenFileError:

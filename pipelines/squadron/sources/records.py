@@ -80,13 +80,18 @@ def piece_of(
     )
 
 
-def names_in(record: Mapping[str, Any], columns: ColumnSettings, others: bool = True) -> Iterator[str]:
-    """The names of a record's values, and of those wanted values that lie in objects; without `others`, of no more."""
-    if others:
-        yield from record
-    for name in (*wanted_columns(columns), ANSWERS, IS_IMPOSSIBLE):
-        if _value(record, name) is not _ABSENT:
-            yield name
+def names_in(records: Iterable[Mapping[str, Any]], columns: ColumnSettings, most: int) -> dict[str, None]:
+    """The names of the records' values, so many at the most, and of all wanted values, those in objects too."""
+    names = dict[str, None]()
+    for record in records:
+        names |= dict.fromkeys(record)
+        if len(names) > most:
+            break
+    wanted = [name for name in (*wanted_columns(columns), ANSWERS, IS_IMPOSSIBLE) if name not in names]
+    for name in wanted:
+        if any(_value(record, name) is not _ABSENT for record in records):
+            names[name] = None
+    return names
 
 
 def id_of(record: Mapping[str, Any], columns: ColumnSettings) -> str | None:
@@ -102,7 +107,13 @@ def id_of(record: Mapping[str, Any], columns: ColumnSettings) -> str | None:
 def _table(records: list[Record], names: list[str], columns: ColumnSettings) -> pa.Table:
     return pa.table(
         {
-            name: pa.array([_text(_value(record, name), name, columns) for _, record in records], pa.string())
+            name: pa.array(
+                [
+                    _text(record[name] if name in record else _value(record, name), name, columns)
+                    for _, record in records
+                ],
+                pa.string(),
+            )
             for name in names
         }
     )
@@ -110,10 +121,10 @@ def _table(records: list[Record], names: list[str], columns: ColumnSettings) -> 
 
 def _value(record: Mapping[str, Any], name: str) -> Any:
     """The value of that name, or the one that its parts lead to, object by object."""
-    if name in record or "." not in name:
-        return record.get(name, _ABSENT)
+    if name in record:
+        return record[name]
     value: Any = record
-    for part in name.split("."):
+    for part in name.split(".") if "." in name else [name]:
         if not isinstance(value, Mapping) or part not in value:
             return _ABSENT
         value = value[part]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from squadron.errors import SourceError
 from squadron.settings.home import PACKAGE_DATA
 from squadron.settings.schema import ColumnSettings, SourceSettings
 from squadron.sources.columns import FileColumns
@@ -15,6 +16,8 @@ from squadron.sources.rows import Unreadable
 
 def read_rows(source: SourceSettings) -> Iterator[pa.RecordBatch | Unreadable]:
     """The sample as rows. Settings about paths and columns do not apply, but metadata that it lacks is refused."""
+    if source.revision:
+        raise SourceError(f"source.revision is {source.revision!r}, and the sample has no revisions: unset it")
     columns = ColumnSettings(metadata=source.columns.metadata)
     path = str(PACKAGE_DATA / "sample.json")
     corpus_file = CorpusFile(path, source.model_copy(update={"columns": columns}), FileColumns(columns))

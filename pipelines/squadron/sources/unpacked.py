@@ -22,7 +22,7 @@ def unpacked(file: IO[bytes], path: str, most_bytes: int) -> io.BufferedReader:
     for ending, opened in PACKED.items():
         if path.lower().endswith(ending):
             return io.BufferedReader(_Limited(opened(file), most_bytes), BUFFER_BYTES)
-    return io.BufferedReader(_Limited(file, None), BUFFER_BYTES)
+    return file if isinstance(file, io.BufferedReader) else io.BufferedReader(_Limited(file, None), BUFFER_BYTES)
 
 
 class _Limited(io.RawIOBase):
