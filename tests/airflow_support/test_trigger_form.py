@@ -54,7 +54,8 @@ def test_the_choices_of_a_backend_are_the_registered_ones() -> None:
 def test_a_description_shows_the_setting_that_a_run_inherits() -> None:
     description = form_fields(Settings.model_validate({"source": {"limit": 7}}))["source.limit"]["description"]
 
-    assert description == "Stop after this many documents. What the index holds beyond them is deleted. Empty: inherit (config: 7)."
+    assert description.startswith("Stop after this many documents. ")
+    assert description.endswith(" Empty: inherit (config: 7).")
 
 
 def test_fields_of_a_backend_have_a_section_of_their_own() -> None:
