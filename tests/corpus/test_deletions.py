@@ -10,6 +10,7 @@ from squadron.corpus import quarantine
 from squadron.errors import GuardError
 from squadron.runs.plan import plan_run
 from squadron.settings.schema import Settings
+from tests.sources.corpora import write_parquet
 from tests.whole_runs import live, numbered, run, stored_rows, write_corpus
 
 Changed = Callable[..., Settings]
@@ -100,12 +101,31 @@ def test_one_new_title_does_not_stand_for_many_documents_of_one_text(reading: Ch
         plan_run(reading([same[0] | {"title": "New"}, *numbered(*range(20, 40))], **WITHOUT_IDS), "run")
 
 
+def test_many_new_titles_do_not_stand_for_one_document(reading: Changed) -> None:
+    run(reading(numbered(*range(40)), **WITHOUT_IDS))
+    copies = [row | {"context": numbered(0)[0]["context"]} for row in numbered(*range(100, 120))]
+
+    with pytest.raises(GuardError, match=r"lacks 47\.5% of the documents"):
+        plan_run(reading([*copies, *numbered(*range(20, 40))], **WITHOUT_IDS), "run")
+
+
+def test_with_ids_the_same_texts_under_other_ids_are_a_loss(reading: Changed) -> None:
+    run(reading(numbered(*range(20))))
+
+    with pytest.raises(GuardError, match=r"lacks 100\.0% of the documents"):
+        plan_run(reading([row | {"id": f"new {row['id']}"} for row in numbered(*range(20))]), "run")
+
+
 @pytest.mark.parametrize("changes", [WITHOUT_IDS, {}], ids=["no column of ids", "ids"])
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_rows_with_neither_a_text_nor_an_id_are_no_documents(
-    reading: Changed, changes: dict[str, Any], caplog: pytest.LogCaptureFixture
+    reading: Changed, changes: dict[str, Any], ending: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     empty = [{"id": "", "context": ""}, {"id": None, "context": None, "title": "A heading"}]
-    settings = reading([*numbered(*range(20)), *empty * 10], **changes)
+    rows = [*numbered(*range(20)), *empty * 10]
+    settings = reading(rows, **changes)
+    if ending == "parquet":
+        settings = reading(rows, **changes | {"source.path": str(write_parquet(tmp_path / "c.parquet", rows))})
 
     done = run(settings)
 

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 
 from squadron.errors import SourceError
+from squadron.settings.registry import load
+from squadron.settings.schema import ColumnSettings, SourceSettings
 from tests.sources.corpora import read, records, write_lines, write_parquet
 
 
@@ -70,6 +72,17 @@ def test_a_column_that_no_file_has_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match=r"a\.jsonl has no column 'write', did you mean 'writer'\?.*other of the 2"):
         read(tmp_path, metadata=("write",))
+
+
+def test_of_one_file_it_is_refused_before_its_rows_are_read(tmp_path: Path) -> None:
+    source = SourceSettings(
+        name="files",
+        path=str(write_parquet(tmp_path / "a.parquet", records(1))),
+        columns=ColumnSettings(metadata=("author",)),
+    )
+
+    with pytest.raises(SourceError, match="has no column 'author'"):
+        next(load("sources", "files").read_rows(source))
 
 
 def test_titles_and_questions_that_no_file_has_are_not_worth_a_line(

@@ -97,6 +97,16 @@ def test_a_revision_that_cannot_be_had_is_an_error_and_never_another(tmp_path: P
     assert offline[1].startswith("UnreachableSourceError: revision 'v1' of data set 'acme/books' is not in the local")
 
 
+def test_a_hub_that_no_longer_has_the_data_set_does_not_change_what_a_commit_is(tmp_path: Path, hub: Any) -> None:
+    with hub() as address:
+        read_each(tmp_path, {"revision": OLD}, {}, HF_ENDPOINT=address)
+    with serving("acme/others", tmp_path / "new") as address:
+        old, never = read_each(tmp_path, {"revision": OLD}, {"revision": NEVER}, HF_ENDPOINT=address)
+
+    assert old == [OLD, "old text"]
+    assert "SourceError: " in never
+
+
 @pytest.mark.parametrize(
     "path", ["hf://datasets/books", "hf://datasets/../books", "hf://datasets/a/b/c", "hf://datasets/"]
 )
