@@ -172,6 +172,7 @@ def plan_report(plan: Plan, in_batches: bool) -> PlanReport:
         "cost": plan.cost,
         "estimates_are_upper_bounds": plan.estimates_are_upper_bounds,
         "vector_space": plan.vector_space,
+        "source_revision": plan.source_revision,
         "seconds": {"plan": round(plan.seconds, 3)},
         "in_batches": in_batches,
     }
