@@ -81,6 +81,8 @@ class GenerationRecord(BaseModel):
     """The generation that was live when this one was promoted: what a rollback returns to."""
     rolled_back_at: str | None = None
     """When a rollback left it; only a person makes it live again."""
+    withdrawal_due: bool = False
+    """Documents may have left the corpus that generations kept for a rollback still hold."""
     awaiting_approval: bool = False
     """It was measured, and a person is to say whether it goes live."""
     refused_at: str | None = None

@@ -59,9 +59,10 @@ def promote_in_step(
             sync_live(settings, plan.run_id)
         raise
     if promotion.held:
-        return replace(promotion, live_sync=sync_live(settings, plan.run_id))
-    if plan.to_embed or plan.deleted:
+        promotion = replace(promotion, live_sync=sync_live(settings, plan.run_id))
+    if catalog[plan.generation].withdrawal_due:  # the record says so, in case a run dies before it comes here
         _withdraw_from_kept(catalog, plan.generation)
+        catalog.change(plan.generation, withdrawal_due=False)
     return promotion
 
 

@@ -148,13 +148,15 @@ def _laid_out(
     staging.write_table(f"{folder}/expired.parquet", pa.table({"id": expired}))
     staging.write_table(f"{folder}/questions.parquet", corpus.asked()[1])
     if not target.record.is_described:
-        target.catalog.begin(settings, target.generation, vector_space=target.space, canary=canary, planned_by=run_id)
+        fields = {"vector_space": target.space, "canary": canary, "planned_by": run_id}
+        target.catalog.begin(settings, target.generation, withdrawal_due=target.has_siblings, **fields)
         return shards
     changed: dict[str, Any] = {}
     if shards or len(expired):
         # From here on neither index nor figures are those of the rows, until they are made anew.
         changed = {"index": None, "questions_digest": None, "canary": target.record.canary or canary}
         changed |= {"base_version": target.version if target.generation == target.live else None}
+        changed |= {"withdrawal_due": target.record.withdrawal_due or target.has_siblings}
     changed |= {"planned_by": run_id, "taken_back": False, "repairing": False}
     target.catalog.change(target.generation, **changed)
     return shards

@@ -32,6 +32,11 @@ class Target:
         return self.catalog.live
 
     @property
+    def has_siblings(self) -> bool:
+        """Whether the collection has other generations."""
+        return any(name != self.generation for name in self.catalog)
+
+    @property
     def replaced(self) -> str | None:
         """The live generation that this one is to take the place of, if it is another."""
         return self.live if self.live in self.catalog and self.live != self.generation else None
