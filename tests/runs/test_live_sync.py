@@ -121,6 +121,20 @@ def test_what_leaves_the_corpus_leaves_the_generations_that_are_kept_for_a_rollb
     assert rollback(settings(**WIDER)).live == first
 
 
+def test_a_kept_generation_of_another_corpus_is_not_emptied(
+    settings: Changed, corpus: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = ingest(settings())["generation"]
+    corpus(*range(100, 140))
+
+    second = ingest(settings(**WIDER))["generation"]
+    ingest(settings(**WIDER))
+
+    assert documents(settings(), first) == ids(*range(40))
+    assert caplog.text.count(f"{first}, which is kept, holds 40 documents that left the corpus, 100.0 %") == 2
+    assert rollback(settings(**WIDER)).live == first != second
+
+
 def test_a_generation_that_is_promoted_by_hand_again_is_no_longer_accompanied(settings: Changed) -> None:
     ingest(settings())
     second = ingest(settings(**WIDER))["generation"]

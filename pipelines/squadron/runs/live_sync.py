@@ -61,8 +61,8 @@ def promote_in_step(
     if promotion.held:
         promotion = replace(promotion, live_sync=sync_live(settings, plan.run_id))
     if catalog[plan.generation].withdrawal_due:  # the record says so, in case a run dies before it comes here
-        _withdraw_from_kept(catalog, plan.generation)
-        catalog.change(plan.generation, withdrawal_due=False)
+        done = _withdraw_from_kept(settings, catalog, plan.generation)
+        catalog.change(plan.generation, withdrawal_due=not done)
     return promotion
 
 
@@ -126,16 +126,30 @@ def _synced(settings: Settings, run_id: str) -> _Counts:
     return _Counts(ingested.written, finished.deleted)
 
 
-def _withdraw_from_kept(catalog: Generations, generation: str) -> None:
-    """Delete, from every other generation, the rows of documents that the generation of this run does not hold."""
+def _withdraw_from_kept(settings: Settings, catalog: Generations, generation: str) -> bool:
+    """Delete, from every other generation, the rows of documents that the generation of this run does not hold.
+
+    Whether that was done everywhere: a generation that would lose more of its documents than
+    `guard.max_deleted_fraction` allows stays as it is, to be returned to.
+    """
     others = [name for name, record in catalog.items() if name not in (generation, catalog.live) and record.is_whole]
+    allowed, done = settings.guard.max_deleted_fraction, True
     if not others:
-        return
+        return done
     present = catalog.values(generation, "stored_documents")["stored_documents"].digests.identities()
     for name in others:
         stored: StoredDocuments = catalog.values(name, "stored_documents")["stored_documents"]
-        gone = ~np.isin(stored.digests.identities(), present)[stored.document_of]
+        left = ~np.isin(stored.digests.identities(), present)
+        gone = left[stored.document_of]
         if not gone.any():
+            continue
+        if left.mean() > allowed:
+            log.warning(
+                "%s, which is kept, holds %d documents that left the corpus, %.1f %% of its own; "
+                "guard.max_deleted_fraction allows %.1f %%: it stays as it is",
+                *(name, left.sum(), 100 * left.mean(), 100 * allowed),
+            )
+            done = False
             continue
         expired: pa.Array = to_hex(stored.ids[gone])
         graph, table = catalog.graph, catalog.table(name)
@@ -143,3 +157,4 @@ def _withdraw_from_kept(catalog: Generations, generation: str) -> None:
         rows = graph.value("row_count", generation_table=table)
         catalog.change(name, rows=rows, documents=None, questions_digest=None)
         log.info("%d rows of documents that left the corpus were deleted from %s, which is kept", deleted, name)
+    return done
