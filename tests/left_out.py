@@ -7,17 +7,24 @@ from typing import Any
 import pytest
 
 VARIATIONS = (
+    ("tests/corpus/test_held_back.py", "whichever_line"),
     ("tests/crashes/test_crash_matrix.py", "lancedb", "new generation"),
+    ("tests/crashes/test_crash_matrix.py", "lancedb-file"),
+    ("tests/crashes/test_crash_matrix.py", "rollback_that_was_killed"),
     ("tests/dags/test_absent_package.py", "web_server_starts"),
     ("tests/dags/test_dag.py", "twice_embeds_once"),
     ("tests/dags/test_scheduler.py", "test_a_failed_run"),
     ("tests/dags/test_scheduler.py", "test_an_unknown_setting"),
+    ("tests/dags/test_swap.py", "may_change_no_variable"),
+    ("tests/embeddings/local/test_openvino_engine.py", "int8_is_near_enough"),
     ("tests/faults/test_hostile_documents.py", "[pinecone]"),
     ("tests/faults/test_hostile_documents.py", "[weaviate]"),
-    ("tests/faults/test_outages.py", "[weaviate]"),
+    ("tests/faults/test_outages.py", ""),
     ("tests/plugins/test_page.py", "imports_no_web_framework"),
     ("tests/project/test_audit.py", ""),
+    ("tests/project/test_compose.py", "options_and_commands"),
     ("tests/project/test_imports.py", "no_fcntl"),
+    ("tests/project/test_left_out.py", "slow-2"),
     ("tests/runs/test_sequences.py", ""),
     ("tests/sources/test_hub_away.py", "without_the_retries"),
     ("tests/sources/test_hub_revision.py", "offline_too"),
@@ -25,8 +32,11 @@ VARIATIONS = (
     ("tests/sources/test_hub_revision.py", "no_longer_has"),
     ("tests/sources/test_limits.py", "csv-bz2"),
     ("tests/sources/test_limits.py", "bomb"),
+    ("tests/sources/test_sources.py", "not_needed_twice"),
+    ("tests/stores/test_pgvector.py", "connection_that_the_server_ended"),
     ("tests/stores/test_pinecone_faults.py", ""),
     ("tests/stores/test_weaviate_faults.py", ""),
+    ("tests/terminal/test_command_line.py", "another_template"),
 )
 """Slow ones beside those that bear the marker: a part of their names. They vary what others show, or take long."""
 HOW = {"slow": "make test-all", "exhaustive": "-m exhaustive"}
