@@ -121,6 +121,23 @@ def test_what_leaves_the_corpus_leaves_the_generations_that_are_kept_for_a_rollb
     assert rollback(settings(**WIDER)).live == first
 
 
+def test_a_held_generation_outlives_the_sync_of_the_live_one(settings: Changed, corpus: Callable[..., None]) -> None:
+    widest, keep_all = {"embedding.hashing.dimension": 512}, {"retention.generations": 3}
+    first = ingest(settings(**keep_all))["generation"]
+    ingest(settings(**keep_all, **WIDER))
+    third = ingest(settings(**keep_all, **widest))["generation"]
+    rollback(settings(**keep_all, **widest))
+    rollback(settings(**keep_all, **widest))
+    corpus(*range(1, 41))
+
+    report = ingest(settings(**widest))  # by now two generations are to be kept
+    again = ingest(settings(**widest))
+
+    assert (report["generation"], report["live"], again["counts"]["unchanged"]) == (third, first, 40)
+    assert documents(settings(), first) == ids(*range(1, 41))
+    assert documents(settings(**widest), third) == ids(*range(1, 41))
+
+
 def test_a_kept_generation_of_another_corpus_is_not_emptied(
     settings: Changed, corpus: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:

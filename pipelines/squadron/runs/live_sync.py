@@ -8,6 +8,7 @@ documents that left the corpus leave every generation that is kept for a rollbac
 import logging
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -20,15 +21,10 @@ from squadron.errors import GateError, SquadronError, StoreError
 from squadron.generations.catalog import Generations
 from squadron.generations.live_pointer import LiveSync, Promotion
 from squadron.generations.search import live_settings
-from squadron.runs.batched_shard import batched_shards
-from squadron.runs.evaluate import evaluate
-from squadron.runs.finish import finish
-from squadron.runs.ingest_shard import ingest_shard
-from squadron.runs.plan import plan_run
 from squadron.runs.promote import promote, withdraw
-from squadron.runs.results import Evaluation, Ingested, Plan
+from squadron.runs.results import Evaluation, Plan
+from squadron.runs.steps import run_steps
 from squadron.settings.schema import Settings
-from squadron.staging import shards as staging
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +55,9 @@ def promote_in_step(
             sync_live(settings, plan.run_id)
         raise
     if promotion.held:
-        promotion = replace(promotion, live_sync=sync_live(settings, plan.run_id))
+        sync = sync_live(settings, plan.run_id)
+        promotion = replace(promotion, live_sync=sync, seconds=promotion.seconds + sync.seconds)
+        catalog.read()  # the live generation's record is another now, and the sync may have taken long
     if catalog[plan.generation].withdrawal_due:  # the record says so, in case a run dies before it comes here
         done = _withdraw_from_kept(settings, catalog, plan.generation)
         catalog.change(plan.generation, withdrawal_due=not done)
@@ -83,16 +81,16 @@ def sync_live(settings: Settings, run_id: str) -> LiveSync:
     own, live = live_settings(settings)
     log.info("%s is what readers see: it is brought in step, too", live)
     try:
-        if generation_name(own.collection, vector_space(own)) != live:
-            raise StoreError(f"its vectors are of {vector_space(own)} no more")
-        counts = _synced(own, f"{run_id} (live)")
+        if generation_name(own.collection, space := vector_space(own)) != live:
+            raise StoreError(f"what is at hand makes vectors of another space than its own, {space}")
+        steps = run_steps(own, f"{run_id} (live)", partial(promote, collect=False))
     except SquadronError as error:
         behind = behind_corpus(settings, live)
         raise StoreError(
             f"{live} is what readers see, and could not be brought in step with the corpus: {error}. It lacks "
             f"{behind.lacking} documents of the corpus, or their newest versions, and holds {behind.left} that left it"
         ) from error
-    return LiveSync(live, counts.written, counts.deleted, time.monotonic() - started)
+    return LiveSync(live, steps.ingested.written, steps.finished.deleted, time.monotonic() - started)
 
 
 def behind_corpus(settings: Settings, generation: str) -> Behind:
@@ -102,28 +100,6 @@ def behind_corpus(settings: Settings, generation: str) -> Behind:
     corpus = Corpus(settings, catalog.graph, stored)
     lacking = sum(documents.num_rows for documents in corpus.changes())
     return Behind(lacking, int((~(corpus.seen | corpus.withheld(stored.digests))).sum()))
-
-
-@dataclass(frozen=True)
-class _Counts:
-    written: int
-    deleted: int
-
-
-def _synced(settings: Settings, run_id: str) -> _Counts:
-    catalog = Generations.of(settings)
-    plan = plan_run(settings, run_id, generations=catalog)
-    try:
-        batched = batched_shards(settings, plan.shards, plan)
-        ingested = sum(
-            (ingest_shard(settings, plan, shard, None, batched.get(shard.number), catalog) for shard in plan.shards),
-            Ingested(),
-        )
-        finished = finish(settings, plan, ingested.quarantined, catalog)
-        promote(settings, plan, evaluate(settings, plan, catalog), catalog)
-    finally:
-        staging.remove(plan.folder)
-    return _Counts(ingested.written, finished.deleted)
 
 
 def _withdraw_from_kept(settings: Settings, catalog: Generations, generation: str) -> bool:

@@ -17,10 +17,15 @@ log = logging.getLogger(__name__)
 
 
 def promote(
-    settings: Settings, plan: Plan, evaluation: Evaluation, generations: Generations | None = None
+    settings: Settings,
+    plan: Plan,
+    evaluation: Evaluation,
+    generations: Generations | None = None,
+    collect: bool = True,
 ) -> Promotion:
     """Make the generation live if it is good enough, record its figures, and drop generations beyond retention.
 
+    `collect`: whether any are dropped. What a run keeps beside the live generation is not for its live sync to judge.
     Raises GateError when recall@10 is too low, StaleLiveError when another run moved the pointer, GuardError when
     another run has planned for the generation since.
     """
@@ -52,7 +57,7 @@ def promote(
         else:
             promote_from(catalog, plan.live, plan.generation)
             log.info("%s is live in %s, %s before", plan.generation, plan.collection, plan.live)
-    collected = [] if held_reason else collect_generations(catalog, settings)
+    collected = collect_generations(catalog, settings) if collect and not held_reason else []
     if settings.cache.path and settings.cache.max_age_days:
         evict(settings.cache.path, settings.cache.max_age_days)
     return Promotion(
