@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from squadron.dataflow.changes import StoredDocuments
 from squadron.dataflow.driver import Graph, shared_graph
 from squadron.errors import GuardError, StaleRecordError, StoreError
 from squadron.generations.record import GenerationRecord, RecordedSettings, now
@@ -98,11 +99,14 @@ class Generations:
 
     def table(self, generation: str) -> Any:
         """The table of a generation that exists, opened as its record says."""
-        self._open(generation)
+        self.values(generation)
         return self._tables[generation]
 
-    def _open(self, generation: str, *nodes: str) -> dict[str, Any]:
-        """Values of nodes that need the table, in the execution that opens it, if it is not open yet."""
+    def values(self, generation: str, *nodes: str) -> dict[str, Any]:
+        """The values of nodes that tell of a generation: `stored_documents`, `row_count`, `version`.
+
+        They are computed in the execution that opens the table, if it is not open yet.
+        """
         if generation in self._tables:
             return self.graph.values(nodes, generation_table=self._tables[generation]) if nodes else {}
         settings = self[generation].settings
@@ -111,9 +115,10 @@ class Generations:
         self._tables[generation] = values["generation_table"]
         return values
 
-    def values(self, generation: str, *nodes: str) -> dict[str, Any]:
-        """The values of nodes that tell of a generation: `stored_documents`, `row_count`, `version`."""
-        return self._open(generation, *nodes)
+    def stored_documents(self, generation: str) -> StoredDocuments:
+        """The documents that a generation holds."""
+        documents: StoredDocuments = self.values(generation, "stored_documents")["stored_documents"]
+        return documents
 
     def writable_table(self, generation: str) -> Any:
         """The table of a generation of today's settings, with all metadata columns of today."""

@@ -69,8 +69,23 @@ def search(
 def live_catalog(settings: Settings) -> tuple[Generations, str]:
     """The collection's generations, through the graph that embeds as the live one was embedded, and the live one.
 
-    What defines its vectors is taken from its record; addresses, limits and devices are those of today.
+    Raises as `live_settings`.
     """
+    catalog, live, own = _live(settings)
+    return (catalog if own is settings else catalog.through(shared_graph(own))), live
+
+
+def live_settings(settings: Settings) -> tuple[Settings, str]:
+    """The settings by which the live generation was made, and that generation's name.
+
+    What defines its vectors is taken from its record; addresses, limits and devices are those of today.
+    Raises StoreError when there is no live generation, or its settings are not known to this version.
+    """
+    _, live, own = _live(settings)
+    return own, live
+
+
+def _live(settings: Settings) -> tuple[Generations, str, Settings]:
     catalog = Generations.of(settings)
     live = catalog.live
     if live is None or live not in catalog:
@@ -80,23 +95,13 @@ def live_catalog(settings: Settings) -> tuple[Generations, str]:
         )
     recorded = catalog[live].settings
     if recorded is None or live == generation_name(settings.collection, vector_space(settings)):
-        return catalog, live
+        return catalog, live, settings
     try:
-        return catalog.through(shared_graph(_as_recorded(settings, recorded))), live
+        return catalog, live, _as_recorded(settings, recorded)
     except ValueError as error:
         raise StoreError(
             f"{live} was made with settings that this version does not know ({error}): ingest again"
         ) from error
-
-
-def live_settings(settings: Settings) -> tuple[Settings, str]:
-    """The settings by which the live generation was made, at today's addresses, and that generation's name.
-
-    Raises StoreError when there is no live generation, or its settings are not known to this version.
-    """
-    catalog, live = live_catalog(settings)
-    recorded = catalog[live].settings
-    return (settings if recorded is None else _as_recorded(settings, recorded)), live
 
 
 def _as_recorded(settings: Settings, recorded: RecordedSettings) -> Settings:

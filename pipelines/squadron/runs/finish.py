@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from squadron.corpus import quarantine
-from squadron.dataflow.changes import ID_DIGITS, StoredDocuments
+from squadron.dataflow.changes import ID_DIGITS
 from squadron.dataflow.digests import Digests, as_keys, from_hex
 from squadron.errors import GuardError, StoreError
 from squadron.generations.catalog import Generations
@@ -78,7 +78,7 @@ def _unwritten(catalog: Generations, plan: Plan, expired: pa.Array, quarantined:
     GuardError when the live generation has such a document, and this one is to take its place.
     """
     planned = from_hex(staging.planned_ids(plan.folder), ID_DIGITS)[0]
-    stored = _stored(catalog, plan.generation)
+    stored = catalog.stored_documents(plan.generation)
     stored_keys = as_keys(stored.ids)
     lacking = Digests.read(planned[~np.isin(as_keys(planned), stored_keys)])
     if len(lacking) > quarantined:
@@ -92,7 +92,7 @@ def _unwritten(catalog: Generations, plan: Plan, expired: pa.Array, quarantined:
     still_stored = int(np.isin(as_keys(from_hex(expired, ID_DIGITS)[0]), stored_keys).sum())
     _check_count(plan, len(stored.ids) - still_stored, plan.passages - len(lacking), "nothing was deleted")
     if plan.live and plan.live in catalog and plan.live != plan.generation:
-        live_documents = _stored(catalog, plan.live).digests.identities()
+        live_documents = catalog.stored_documents(plan.live).digests.identities()
         if missing_count := len(np.intersect1d(live_documents, lacking.identities())):
             raise GuardError(
                 f"{plan.generation} would lack {missing_count} documents of the live {plan.live}, for the embedding "
@@ -100,12 +100,6 @@ def _unwritten(catalog: Generations, plan: Plan, expired: pa.Array, quarantined:
                 f"the corpus; `promote --force {plan.generation}` makes it live all the same"
             )
     return lacking
-
-
-def _stored(catalog: Generations, generation: str) -> StoredDocuments:
-    """The documents that a generation holds."""
-    documents: StoredDocuments = catalog.values(generation, "stored_documents")["stored_documents"]
-    return documents
 
 
 def _documents(ids: pa.Array) -> Digests:

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from squadron.corpus.reading import Corpus
-from squadron.dataflow.changes import StoredDocuments
 from squadron.dataflow.digests import to_hex
 from squadron.dataflow.vector_space import generation_name, vector_space
 from squadron.errors import GateError, SquadronError, StoreError
@@ -96,7 +95,7 @@ def sync_live(settings: Settings, run_id: str) -> LiveSync:
 def behind_corpus(settings: Settings, generation: str) -> Behind:
     """How far a generation is from the configured corpus. Reads all of it; embeds nothing."""
     catalog = Generations.of(settings)
-    stored: StoredDocuments = catalog.values(generation, "stored_documents")["stored_documents"]
+    stored = catalog.stored_documents(generation)
     corpus = Corpus(settings, catalog.graph, stored)
     lacking = sum(documents.num_rows for documents in corpus.changes())
     return Behind(lacking, int((~(corpus.seen | corpus.withheld(stored.digests))).sum()))
@@ -112,9 +111,9 @@ def _withdraw_from_kept(settings: Settings, catalog: Generations, generation: st
     allowed, done = settings.guard.max_deleted_fraction, True
     if not others:
         return done
-    present = catalog.values(generation, "stored_documents")["stored_documents"].digests.identities()
+    present = catalog.stored_documents(generation).digests.identities()
     for name in others:
-        stored: StoredDocuments = catalog.values(name, "stored_documents")["stored_documents"]
+        stored = catalog.stored_documents(name)
         left = ~np.isin(stored.digests.identities(), present)
         gone = left[stored.document_of]
         if not gone.any():

@@ -121,7 +121,7 @@ def _check(settings: Settings, corpus: Corpus, target: Target) -> None:
 
     check_corpus(settings, corpus, target.catalog[replaced].documents if replaced else None, retitled)
     if replaced and corpus.unread:
-        check_candidate(corpus, target.documents_of(replaced).digests)
+        check_candidate(corpus, target.catalog.stored_documents(replaced).digests)
 
 
 def _expired(graph: Graph, corpus: Corpus, stored: StoredDocuments) -> pa.Array:

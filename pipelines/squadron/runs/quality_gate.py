@@ -92,7 +92,7 @@ def taken_back(catalog: Generations, plan: Plan) -> str:
         rows = graph.value("restored", generation_table=table, earlier_version=plan.version)
     except StoreError as error:
         return f"{plan.generation} is live as it is, for what it was before cannot be restored: {error}"
-    stored = graph.value("stored_documents", generation_table=table)
+    stored = catalog.stored_documents(plan.generation)
     restored = {"rows": rows, "documents": len(stored.digests), "planned_by": plan.run_id, "taken_back": True}
     catalog.change(plan.generation, **restored, index=None, questions_digest=None, base_version=None)
     return f"{plan.generation} holds again the {rows} rows from before it was changed"

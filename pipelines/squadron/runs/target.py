@@ -41,11 +41,6 @@ class Target:
         """The live generation that this one is to take the place of, if it is another."""
         return self.live if self.live in self.catalog and self.live != self.generation else None
 
-    def documents_of(self, generation: str) -> StoredDocuments:
-        """The documents that another generation holds."""
-        documents: StoredDocuments = self.catalog.values(generation, "stored_documents")["stored_documents"]
-        return documents
-
 
 def target_of(settings: Settings, catalog: Generations) -> Target:
     """The generation of these settings."""

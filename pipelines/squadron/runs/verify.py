@@ -104,7 +104,7 @@ def _verified(settings: Settings, repair: bool, vectors: int | None) -> VerifyRe
     checked = VECTORS_CHECKED if vectors is None else vectors
     if (repair or checked) and record.canary is not None:
         check_model(settings, probe_vectors(graph), record)
-    table = graph.value("generation_table", generation=live)
+    table = catalog.writable_table(live)
     stored = graph.value("stored_documents", generation_table=table)
     repeated = _checked_before(settings, graph, stored, repair)
     findings = None
@@ -191,7 +191,7 @@ def _distances(catalog: Generations, corpus: Digests) -> Iterator[Distance]:
     for name, record in sorted(catalog.items()):
         if not record.is_described:  # a run has just begun it, or died then
             continue
-        stored = catalog.graph.value("stored_documents", generation_table=catalog.table(name))
+        stored = catalog.stored_documents(name)
         complete = stored.digests[stored.complete]
         yield {
             "generation": name,
